@@ -1,0 +1,5 @@
+"""`python -m batchgen` is the command `batchgen`."""
+
+from batchgen.cli import main
+
+main()

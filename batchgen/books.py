@@ -1,0 +1,197 @@
+"""The ledger as its readers see it: read-only, one short look at a time. All SQL that reads for people is here."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen.errors import StorageError
+from batchgen.task import AttemptState, TaskState
+
+Row = Mapping[str, object]
+
+# What each attempt's cost_high counts as. Where low and high meet, the provider's own count is behind it.
+MONEY = """
+  coalesce(sum(a.cost_low), 0) AS low, coalesce(sum(a.cost_high), 0) AS high,
+  coalesce(sum(a.cost_high) FILTER (WHERE a.state IN ('paid', 'unusable') AND a.cost_low = a.cost_high), 0) AS paid,
+  coalesce(sum(a.cost_high) FILTER (WHERE a.estimated AND a.cost_low <> a.cost_high), 0) AS estimated
+"""
+ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    name: str
+    project: str
+    manifest: str
+    created_at: str
+
+
+@contextmanager
+def reading(ledger: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write; StorageError where there is no readable ledger."""
+    try:
+        with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
+            db.row_factory = sqlite3.Row
+            yield db
+    except sqlite3.DatabaseError as error:
+        raise StorageError(f"{ledger} cannot be read: {error}") from error
+
+
+def job(ledger: Path) -> JobRow:
+    with reading(ledger) as db:
+        return JobRow(*db.execute("SELECT name, project, manifest, created_at FROM job").fetchone())
+
+
+def holder(ledger: Path) -> str:
+    """Who works on the folder now, for a message: process, machine, since when."""
+    try:
+        with reading(ledger) as db:
+            row = db.execute("SELECT pid, host, started_at FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    except StorageError:
+        row = None
+    return f" (process {row[0]} on {row[1]}, since {row[2]})" if row else ""
+
+
+def span(db: sqlite3.Connection) -> tuple[str, str | None, str]:
+    """When the job began and last ended (None while it runs), and how that run ended."""
+    first = db.execute("SELECT started_at FROM runs ORDER BY id LIMIT 1").fetchone()
+    last = db.execute("SELECT ended_at, reason FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    return (first[0], last[0], last[1]) if first else ("", None, "")
+
+
+def task_states(db: sqlite3.Connection) -> dict[str, int]:
+    """How many wanted tasks are in each state."""
+    rows = db.execute("SELECT state, count(*) FROM tasks WHERE wanted = 'yes' GROUP BY state").fetchall()
+    found = dict(tuple(row) for row in rows)
+    return {str(state): found.get(state, 0) for state in TaskState}
+
+
+def not_wanted(db: sqlite3.Connection) -> dict[str, int]:
+    dropped, replaced = db.execute(
+        "SELECT count(*) FILTER (WHERE wanted = 'dropped'), count(*) FILTER (WHERE wanted <> 'dropped')"
+        " FROM tasks WHERE wanted <> 'yes'"
+    ).fetchone()
+    return {"dropped": dropped, "replaced": replaced}
+
+
+def images(db: sqlite3.Connection) -> dict[str, int]:
+    """The images of wanted tasks that are saved, and those that a finished task still lacks."""
+    saved, missing, size = db.execute(
+        "SELECT count(*) FILTER (WHERE i.state = 'saved'), count(*) FILTER (WHERE i.state = 'broken' AND t.state = 'done'),"
+        " coalesce(sum(i.bytes), 0) FROM images i JOIN tasks t ON t.seq = i.task WHERE t.wanted = 'yes'"
+    ).fetchone()
+    return {"saved": saved, "missing": missing, "bytes": size}
+
+
+def attempt_states(db: sqlite3.Connection) -> dict[str, int]:
+    rows = db.execute("SELECT state, count(*) FROM attempts GROUP BY state").fetchall()
+    found = dict(tuple(row) for row in rows)
+    return {str(state): found.get(state, 0) for state in AttemptState}
+
+
+def usage(db: sqlite3.Connection) -> Row:
+    """Token sums over all attempts."""
+    return _one(
+        db,
+        "SELECT coalesce(sum(input_text_tokens), 0) AS input_text_tokens,"
+        " coalesce(sum(input_image_tokens), 0) AS input_image_tokens,"
+        " coalesce(sum(output_image_tokens + output_text_tokens), 0) AS output_tokens,"
+        " coalesce(sum(total_tokens), 0) AS total_tokens FROM attempts",
+    )
+
+
+def money(db: sqlite3.Connection) -> Row:
+    """low, high, paid and estimated over all attempts; nano-dollars."""
+    return _one(db, f"SELECT {MONEY} FROM {ATTEMPTS}")
+
+
+def spent_on(db: sqlite3.Connection) -> Row:
+    """What the paid money went for; nano-dollars."""
+    return _one(
+        db,
+        "SELECT coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted = 'yes'), 0) AS kept,"
+        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted NOT IN ('yes', 'dropped')), 0) AS replaced,"
+        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted = 'dropped'), 0) AS dropped,"
+        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'unusable'), 0) AS unusable"
+        f" FROM {ATTEMPTS}",
+    )
+
+
+def models(db: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in db.execute("SELECT DISTINCT model FROM variants").fetchall()]
+
+
+def groups(db: sqlite3.Connection) -> list[Row]:
+    """One row a variant: its tasks by state, images, tokens and money."""
+    tasks = db.execute(
+        "SELECT v.*, count(*) AS tasks, count(*) FILTER (WHERE t.state = 'done') AS done FROM tasks t"
+        " JOIN variants v ON v.id = t.variant WHERE t.wanted = 'yes' GROUP BY v.id ORDER BY min(t.seq)"
+    ).fetchall()
+    images = db.execute(
+        "SELECT t.variant, count(*) FROM images i JOIN tasks t ON t.seq = i.task"
+        " WHERE i.state = 'saved' AND t.wanted = 'yes' GROUP BY t.variant"
+    ).fetchall()
+    spent = db.execute(
+        f"SELECT t.variant, {MONEY}, coalesce(sum(a.input_text_tokens + a.input_image_tokens), 0) AS input_tokens,"
+        " coalesce(sum(a.output_image_tokens + a.output_text_tokens), 0) AS output_tokens"
+        f" FROM {ATTEMPTS} WHERE t.wanted = 'yes' GROUP BY t.variant"
+    ).fetchall()
+    counted, paid = dict(tuple(row) for row in images), {row["variant"]: dict(row) for row in spent}
+    nothing = {"paid": 0, "low": 0, "high": 0, "estimated": 0, "input_tokens": 0, "output_tokens": 0}
+    return [
+        {**nothing, **paid.get(row["id"], {}), **dict(row), "images": counted.get(row["id"], 0)}
+        | {"axes": json.loads(row["axes"]), "params": json.loads(row["params"])}
+        for row in tasks
+    ]
+
+
+def attempts(db: sqlite3.Connection, state: str = "", task: str = "") -> Iterator[Row]:
+    """Attempts in the order they were sent, of one state or one task where given."""
+    sql = "SELECT * FROM v_attempts WHERE (? = '' OR state = ?) AND (? = '' OR task = ?) ORDER BY seq"
+    return (dict(row) for row in db.execute(sql, (state, state, task, task)))
+
+
+def task(db: sqlite3.Connection, key: str) -> Row | None:
+    row = db.execute("SELECT * FROM v_tasks WHERE key = ?", (key,)).fetchone()
+    return dict(row) if row else None
+
+
+def saved_images(db: sqlite3.Connection) -> Iterator[Row]:
+    """Every image that was reported as saved, wanted or not."""
+    return (dict(row) for row in db.execute("SELECT path, sha256, bytes FROM images WHERE state = 'saved' ORDER BY id"))
+
+
+def troubles(db: sqlite3.Connection) -> list[str]:
+    """What contradicts itself inside the ledger, in sentences; SQLite's own checks first."""
+    found = [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"]
+    found += [f"SQLite: a row of {row[0]} refers to nothing" for row in db.execute("PRAGMA foreign_key_check").fetchall()]
+    for sentence, sql in TROUBLES.items():
+        found += [sentence.format(row[0]) for row in db.execute(sql).fetchall()]
+    return found
+
+
+TROUBLES = {
+    "task {} is done and has no saved image": (
+        "SELECT key FROM tasks t WHERE state = 'done'"
+        " AND NOT EXISTS (SELECT 1 FROM images i WHERE i.task = t.seq AND i.state = 'saved')"
+    ),
+    "task {} is done and has no paid attempt": (
+        "SELECT key FROM tasks t WHERE state = 'done'"
+        " AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.task = t.seq AND a.state = 'paid')"
+    ),
+    "task {} has images and is not done": (
+        "SELECT key FROM tasks t WHERE state <> 'done'"
+        " AND EXISTS (SELECT 1 FROM images i WHERE i.task = t.seq AND i.state = 'saved')"
+    ),
+    "task {} was paid for twice": (
+        "SELECT t.key FROM attempts a JOIN tasks t ON t.seq = a.task WHERE a.state = 'paid'"
+        " GROUP BY a.task HAVING count(*) > 1"
+    ),
+}
+
+
+def _one(db: sqlite3.Connection, sql: str) -> Row:
+    return dict(db.execute(sql).fetchone())

@@ -1,0 +1,197 @@
+"""The catalog: what providers take, what models can do, what they cost. Data, so that it changes without code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from ipaddress import ip_address
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass as checked
+
+from batchgen import document
+
+STRICT = ConfigDict(extra="forbid", strict=False, coerce_numbers_to_str=True)
+Rates = Mapping[str, float]
+T = TypeVar("T")
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Parameter:
+    """What one request parameter may be."""
+
+    kind: Literal["text", "integer", "number", "flag", "mapping", "size"]
+    values: tuple[str, ...] = ()
+    least: int | None = None
+    most: int | None = None
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Rule:
+    """Where every parameter of `if` has one of its values, those of `then` must too: `set`, `unset`, or any value."""
+
+    when: Annotated[Mapping[str, tuple[str, ...]], Field(alias="if")]
+    then: Mapping[str, tuple[str, ...]]
+    says: str
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Price:
+    """A tariff: flat USD per image, or USD per million tokens of each kind. Batch is half of each."""
+
+    image: float | None = None
+    text_in: float = 0.0
+    text_cached: float | None = None
+    image_in: float = 0.0
+    image_cached: float | None = None
+    image_out: float = 0.0
+    text_out: float | None = None
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class PriceList:
+    as_of: str
+    source: str
+    models: Mapping[str, Price]
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class SizeRule:
+    """Which WIDTHxHEIGHT a model paints, in pixels."""
+
+    multiple: int
+    edge_most: int
+    ratio_most: int
+    pixels_least: int
+    pixels_most: int
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Tokens:
+    """How many output tokens an image takes: a table, or factors of OpenAI's formula. See models.yaml."""
+
+    table: Mapping[str, Mapping[str, int]] = Field(default_factory=dict)
+    factor: Mapping[str, int] = Field(default_factory=dict)
+    scale: Mapping[str, float] = Field(default_factory=dict)
+    spread: float = 0.0
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Model:
+    sizes: tuple[str, ...] | SizeRule
+    qualities: tuple[str, ...]
+    formats: tuple[str, ...]
+    tokens: Tokens
+    also: tuple[str, ...] = ()
+    retired: str = ""
+    complexity: bool = False
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Provider:
+    """A host that sells images. `identity` is what enters a task's key: the name, with the origin where it is not ours."""
+
+    dialect: str
+    base_url: str
+    document: str = ""
+    name: str = ""
+    identity: str = ""
+    base_url_env: str = ""
+    api_key_env: str = ""
+    headers_env: Mapping[str, str] = Field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    pretend: bool = False
+    prices: str = ""
+    price: Price | None = None
+    prompt_most: int | None = None
+    idempotency: bool = False
+    keepalive: float = 2.0
+    parameters: Mapping[str, Parameter] = Field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.base_url).hostname or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """The price of one model, when it was read, and whether it was only assumed from another provider's list."""
+
+    price: Price
+    as_of: str
+    assumed: bool = False
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own; 127.example.com is not."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def provider(name: str, environ: Mapping[str, str]) -> Provider:
+    """The catalog's provider of that name, at the base URL that the environment may set; KeyError if there is none."""
+    known = providers()[name]
+    url = environ.get(known.base_url_env, "") if known.base_url_env else ""
+    if not url or url.rstrip("/") == known.base_url:
+        return known
+    return replace(known, base_url=url.rstrip("/"), identity=f"{name}@{origin(url)}")
+
+
+def model(name: str) -> Model | None:
+    """What is known of a model; None for a stranger. A vendor's prefix (openai/gpt-image-2) is looked through."""
+    return models().get(_family(name))
+
+
+def tariff(provider: Provider, name: str) -> Tariff | None:
+    """What a model costs at a provider; None where nobody knows."""
+    if provider.price is not None:
+        return Tariff(provider.price, as_of="the manifest")
+    prices = price_lists().get(provider.prices)
+    found = prices.models.get(_family(name)) if prices else None
+    if prices is None or found is None:
+        return None
+    return Tariff(found, prices.as_of, assumed=provider.name not in providers())
+
+
+@cache
+def providers() -> Mapping[str, Provider]:
+    """Every provider by name."""
+    found = _read("providers", dict[str, Provider])
+    return {name: replace(entry, name=name, identity=name) for name, entry in found.items()}
+
+
+@cache
+def models() -> Mapping[str, Model]:
+    """Every known model by its family's name."""
+    return _read("models", dict[str, Model])
+
+
+@cache
+def price_lists() -> Mapping[str, PriceList]:
+    return _read("prices", dict[str, PriceList])
+
+
+@cache
+def _families() -> Mapping[str, str]:
+    return {name: family for family, entry in models().items() for name in (family, *entry.also)}
+
+
+def _family(name: str) -> str:
+    return _families().get(name.rpartition("/")[2], "")
+
+
+def _read(name: str, kind: type[T]) -> T:
+    file = files(__package__) / f"{name}.yaml"
+    text = file.read_text(encoding="utf-8")
+    return TypeAdapter(kind).validate_python(document.parse(text, f"{name}.yaml", aliases=True).value)

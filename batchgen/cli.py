@@ -1,0 +1,73 @@
+"""The table of verbs, and the one place where errors become messages and exit codes."""
+
+import importlib
+import sys
+
+import click
+
+from batchgen import __version__
+from batchgen.errors import BatchgenError
+
+VERBS = {
+    "run": "Run a manifest, or go on with a run.",
+    "status": "How far a run is.",
+    "report": "What a run made and what it cost.",
+    "retry": "Try again what failed, was refused, or is held; then run.",
+    "verify": "Hold the ledger, the files and their checksums against each other.",
+    "sandbox": "Serve a pretend provider on this machine.",
+}
+
+HELP = """\b
+Overnight batch jobs for image APIs, with books that equal the provider's bill.
+
+\b
+  batchgen run jobs/demo.yaml            12 pictures from the sandbox: no key, no money
+  batchgen run jobs/animals.yaml         make what is missing; the same command goes on after any interruption
+  batchgen status jobs/animals.yaml      how far it is
+  batchgen report jobs/animals.yaml      what it made and what it cost (--json, --csv)
+
+\b
+RUN is a run's name, its folder, or the manifest that made it.
+Exit codes: 0 all done, 1 a bug, 2 usage or manifest, 3 finished but some tasks failed, were refused or are held,
+4 stopped by a limit, 5 blocked (key, credit, disk), 6 another run holds the folder, 7 interrupted with work left.
+"""
+
+
+class Verbs(click.Group):
+    """Loads a verb's module when it is called: `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"batchgen.commands.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=Verbs, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message=f"batchgen %(version)s, Python {sys.version.split()[0]}, {sys.platform}")
+def group() -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every expected error is one message, and never a traceback."""
+    try:
+        code = group.main(args=arguments, prog_name="batchgen", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = 7
+    except BatchgenError as error:
+        click.echo(f"{error}" if error.exit_code == 2 else f"batchgen: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,156 @@
+"""One Request out, one Reply back, its body streamed to a file. httpx's only door."""
+
+import json
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import httpx
+
+from batchgen import __version__
+from batchgen.catalog import loopback
+from batchgen.errors import Blocked, Rejected, StorageError, Unknown, Unsent, Unusable
+from batchgen.wire import Reply, Request
+
+CONNECT = 15.0  # seconds
+for name in ("httpx", "httpcore"):  # their INFO lines show signed links, their DEBUG lines cookies
+    logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where requests go and with which headers; those of `auth` go to the provider alone."""
+
+    base_url: str
+    auth: Mapping[str, str]
+    timeout: float  # seconds, for a whole exchange
+    keepalive: float  # seconds that an idle connection is used again
+
+
+class Client:
+    """One connection's worth of HTTP. A shared pool is many times slower, and jams when a request is cancelled."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._http = _fresh(access)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._http.aclose()
+
+    async def send(self, request: Request, sink: Path, headers: Mapping[str, str]) -> Reply:
+        """Send a request and stream the reply's raw body to `sink`.
+
+        Raises Unsent where it never left, Unknown where it left and no whole reply came, Blocked where the host cannot
+        be trusted, Unusable where the body is beyond all bounds, StorageError where the disk cannot take it.
+        """
+        try:
+            with anyio.fail_after(self._access.timeout):
+                return await self._exchange(request, sink, headers)
+        except TimeoutError:
+            await self._renew()
+            raise Unknown(f"no whole answer within {self._access.timeout:g} s", code="timeout") from None
+        except httpx.HTTPError as error:
+            await self._renew()
+            raise _named(error) from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise Rejected(f"cannot be sent: {error}", code="invalid_request") from error
+        except anyio.get_cancelled_exc_class():
+            await self._renew()
+            raise
+
+    async def _exchange(self, request: Request, sink: Path, headers: Mapping[str, str]) -> Reply:
+        auth = self._access.auth if request.auth else {}
+        url = request.url if "://" in request.url else f"{self._access.base_url}/{request.url}"
+        content = None if request.json is None else json.dumps(request.json, ensure_ascii=False).encode()
+        kind = {} if content is None else {"content-type": "application/json"}
+        async with self._http.stream(
+            request.method, url, content=content, headers={**kind, **auth, **headers}
+        ) as response:
+            await _pour(response, sink, request.body_most)
+            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, sink)
+
+    async def _renew(self) -> None:
+        """A client that was cut off in the middle is thrown away."""
+        with anyio.CancelScope(shield=True):
+            await self._http.aclose()
+        self._http = _fresh(self._access)
+
+
+async def _pour(response: httpx.Response, sink: Path, most: int) -> None:
+    """Raw bytes from the socket to the file: never a whole body in memory, nothing inflated."""
+    size = 0
+    with _opened(sink) as file:
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > most:
+                raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
+            try:
+                file.write(chunk)
+            except OSError as error:
+                raise _full(sink, error) from error
+    expected = response.headers.get("content-length")
+    if expected is not None and expected.isdigit() and size < int(expected):
+        raise Unknown(f"the answer was cut at {size} of {expected} bytes", code="cut")
+
+
+def _opened(sink: Path):  # type: ignore[no-untyped-def]
+    try:
+        return sink.open("wb", buffering=0)
+    except OSError as error:
+        raise _full(sink, error) from error
+
+
+def _full(sink: Path, error: OSError) -> StorageError:
+    return StorageError(f"the spool cannot be written: {error.strerror} ({sink}). Free the space, then run again.")
+
+
+def _named(error: httpx.HTTPError) -> Unsent | Unknown | Blocked | Rejected:
+    """httpx's many errors, by what they mean for money. Their texts are often empty: ours never is."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
+        if _certificate(error):
+            return Blocked(f"the server's certificate is not to be trusted: {said}", code="certificate")
+        return Unsent(f"no connection: {said}", code="unreachable")
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return Rejected(f"cannot be sent: {type(error).__name__}", code="invalid_request")  # the text may hold the key
+    return Unknown(f"the connection was cut before a whole answer came ({type(error).__name__}: {said})", code="cut")
+
+
+def _certificate(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _fresh(access: Access) -> httpx.AsyncClient:
+    local = loopback(httpx.URL(access.base_url).host)
+    return httpx.AsyncClient(
+        verify=_tls(),
+        http2=False,
+        follow_redirects=False,
+        trust_env=not local,  # a proxy is no way to this machine
+        limits=httpx.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=access.keepalive),
+        timeout=httpx.Timeout(None, connect=CONNECT),
+        headers={"accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"},
+    )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all clients: making one reads every root certificate."""
+    return httpx.create_ssl_context()

@@ -1,0 +1,99 @@
+"""batchgen run: make what a manifest wants and the ledger lacks."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import click
+
+from batchgen import manifest, plan
+from batchgen.commands import options
+from batchgen.commands.progress import Watch
+from batchgen.errors import UsageError
+from batchgen.folder import Folder, beside, find, is_manifest
+from batchgen.job import Ended, Job, Order
+from batchgen.task import TaskState
+
+
+@click.command(name="run", short_help="Run a manifest, or go on with a run.")
+@click.argument("run")
+@options.runs
+@click.option("--budget", type=float, help="USD that the whole job may cost, ever; goes before limits.budget.")
+@click.option("--trust-host", "hosts", multiple=True, help="A host of the manifest that may be given your key.")
+def command(run: str, runs: Path | None, budget: float | None, hosts: tuple[str, ...]) -> int:
+    """Run a manifest, or go on with a run.
+
+    \b
+      batchgen run jobs/demo.yaml
+      batchgen run jobs/animals.yaml --budget 25
+
+    The same command goes on after any interruption, and only buys what is missing. Ctrl-C once finishes what is paid
+    for; twice leaves at once.
+    """
+    return execute(order(run, runs, budget, frozenset(hosts)))
+
+
+def order(
+    run: str, runs: Path | None, budget: float | None, hosts: frozenset[str], reopen: Sequence[TaskState] = ()
+) -> Order:
+    """What RUN names: a manifest and its folder, or a folder and the manifest kept there, whose queue is finished."""
+    overrides: dict[str, object] = {} if budget is None else {"limits.budget": budget}
+    if is_manifest(run):
+        wanted = manifest.load(Path(run), overrides=overrides, trust_hosts=hosts)
+        plan.check(wanted)
+        return Order(wanted, Folder((runs or beside(wanted.file)) / wanted.name), enqueue=True, reopen=reopen)
+    folder = find(run, runs)
+    if not folder.manifest.exists():
+        raise UsageError(f"{folder.path} holds no manifest.yaml: give the manifest itself")
+    kept = manifest.load(folder.manifest, overrides=overrides, trust_hosts=hosts)
+    return Order(kept, folder, enqueue=False, reopen=reopen)
+
+
+def execute(what: Order) -> int:
+    """Run it to its end, watched; returns the exit code."""
+    for warning in what.manifest.warnings:
+        click.echo(f"warning: {options.clean(warning)}", err=True)
+    known = "resumed" if what.folder.ledger.exists() else "new"
+    click.echo(f"{what.folder.path.absolute()} ({known})", err=True)
+    return anyio.run(_run, what)
+
+
+async def _run(what: Order) -> int:
+    job = Job(what)
+    watch = Watch(job)
+    ended: Ended | None = None
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as work:
+            tasks.start_soon(_obey, job, watch, work)
+            tasks.start_soon(watch.show)
+            try:
+                ended = await job.run()
+            finally:
+                tasks.cancel_scope.cancel()
+    watch.close()
+    if ended is None:  # the second signal
+        return _leave(what)
+    watch.summary(ended, what)
+    return ended.exit_code
+
+
+async def _obey(job: Job, watch: Watch, work: anyio.CancelScope) -> None:
+    """The first signal drains, the second leaves."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async for _ in signals:
+            if job.progress.draining:
+                work.cancel()
+                return
+            job.drain()
+            watch.draining()
+
+
+def _leave(what: Order) -> int:
+    """Everything is on the disk; a thread that resolves a name could hold a normal exit for long."""
+    click.echo(f"left at once; go on with: batchgen run {what.manifest.file}", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(7)

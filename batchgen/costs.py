@@ -1,0 +1,128 @@
+"""Usage × prices → money, as an interval; and what a request will cost before it is sent. Nano-dollars throughout."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from batchgen.catalog import Model, Price, SizeRule, Tariff
+from batchgen.task import Usage, Variant
+
+NANO_PER_TOKEN = 1000  # 1 USD per million tokens is 1,000 nano-dollars a token
+NANO = 1_000_000_000
+TEXT_OVERHEAD = 64  # tokens that a provider adds around a prompt, at most
+TOKENS_MOST = 10_000_000  # an answer that claims more counts as damaged
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An interval around what is expected; nano-dollars."""
+
+    low: int
+    expected: int
+    high: int
+
+    def __add__(self, other: "Money") -> "Money":
+        return Money(self.low + other.low, self.expected + other.expected, self.high + other.high)
+
+    def __mul__(self, times: int) -> "Money":
+        return Money(self.low * times, self.expected * times, self.high * times)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What one variant costs: a fixed part for the images, and a part for each byte of the prompt."""
+
+    images: Money
+    text_rate: float  # nano-dollars a text token
+
+    def of(self, prompt_bytes: int, requests: int = 1) -> Money:
+        """For that many bytes of prompts, sent in that many requests."""
+        text = Money(
+            low=0,
+            expected=round(self.text_rate * (prompt_bytes / 3)),
+            high=round(self.text_rate * (prompt_bytes + TEXT_OVERHEAD * requests)),  # a token is a byte or more
+        )
+        return self.images * requests + text
+
+
+def quote(tariff: Tariff | None, model: Model | None, variant: Variant) -> Quote | None:
+    """What a variant will cost; None where no price, or no way to bound the tokens, is known."""
+    if tariff is None:
+        return None
+    if tariff.price.image is not None:
+        flat = round(tariff.price.image * NANO) * variant.images
+        return Quote(Money(flat, flat, flat), 0.0)
+    if model is None:
+        return None
+    rate = tariff.price.image_out * NANO_PER_TOKEN * variant.images
+    low, expected, high = _image_tokens(model, variant)
+    spread = 1 + model.tokens.spread
+    images = Money(round(rate * low / spread), round(rate * expected), round(rate * high * spread))
+    return Quote(images, tariff.price.text_in * NANO_PER_TOKEN)
+
+
+def price(tariff: Tariff | None, usage: Usage | None, images: int) -> int | None:
+    """What an answer cost, from its usage; None where no usage came, or no price is known."""
+    if tariff is None:
+        return None
+    if tariff.price.image is not None:
+        return round(tariff.price.image * NANO) * images
+    if usage is None:
+        return None
+    rates = tariff.price
+    fresh_text, fresh_image = usage.input_text - usage.cached_text, usage.input_image - usage.cached_image
+    usd_per_million = (
+        fresh_text * rates.text_in
+        + usage.cached_text * _or(rates.text_cached, rates.text_in)
+        + fresh_image * rates.image_in
+        + usage.cached_image * _or(rates.image_cached, rates.image_in)
+        + usage.output_image * rates.image_out
+        + usage.output_text * _or(rates.text_out, rates.image_out)
+    )
+    return round(usd_per_million * NANO_PER_TOKEN)
+
+
+def output_tokens(model: Model, quality: str, width: int, height: int) -> float:
+    """Output tokens of one image, by the catalog's table or formula."""
+    tokens = model.tokens
+    if tokens.table:
+        return tokens.table[quality][f"{width}x{height}"]
+    factor, long, short = tokens.factor[quality], max(width, height), min(width, height)
+    across = (2 * factor * short + long) // (2 * long)  # factor × short / long, rounded half up
+    exact = -(-factor * across * (2_000_000 + width * height) // 4_000_000)
+    return exact * tokens.scale.get(quality, 1.0)
+
+
+def _or(rate: float | None, default: float) -> float:
+    return default if rate is None else rate
+
+
+def _image_tokens(model: Model, variant: Variant) -> tuple[float, float, float]:
+    """The least, the likely and the most output tokens, over all that `auto` leaves open."""
+    quality, size = variant.param("quality", "auto"), variant.param("size", "auto")
+    qualities = model.qualities if quality == "auto" else (str(quality),)
+    likely = "medium" if quality == "auto" else str(quality)
+    found = [output_tokens(model, each, *edges) for each in qualities for edges in _sizes(model, size)]
+    return min(found), output_tokens(model, likely, *next(iter(_sizes(model, size)))), max(found)
+
+
+def _sizes(model: Model, size: object) -> Iterable[tuple[int, int]]:
+    if size != "auto":
+        return [_edges(str(size))]
+    if isinstance(model.sizes, SizeRule):
+        largest = int(model.sizes.pixels_most**0.5)  # nothing takes more tokens than the largest square
+        return [(1024, 1024), (1536, 1024), (1024, 1536), (largest, largest)]
+    return [_edges(each) for each in model.sizes]
+
+
+def _edges(size: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    return int(width), int(height)
+
+
+def flat(tariff: Tariff | None) -> bool:
+    """Whether money is counted by the image, so that an answer without usage is not an estimate."""
+    return tariff is not None and _flat(tariff.price)
+
+
+def _flat(price: Price) -> bool:
+    return price.image is not None

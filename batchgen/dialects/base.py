@@ -1,0 +1,197 @@
+"""What all dialects share: reading an answer's usage, and naming what went wrong."""
+
+import json
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+from batchgen.catalog import Provider
+from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Transient, Unknown, Unusable
+from batchgen.task import Task, Usage
+from batchgen.wire import Conversation, Reply
+
+TOKENS_MOST = 10**8  # a count beyond it is damage, not usage
+TEXT_MOST = 500  # characters of a provider's message that are kept
+
+
+class Dialect(Protocol):
+    """How a family of APIs is spoken. No I/O, no clock, no chance: the same replies lead to the same words."""
+
+    def talk(self, task: Task, provider: Provider) -> Conversation:
+        """Yield Requests, be sent Replies (2xx only), return the Answer; ProviderError where a 2xx holds none."""
+
+    def fault(self, reply: Reply) -> ProviderError:
+        """What any other reply means."""
+
+
+def envelope(reply: Reply) -> Mapping[str, object]:
+    """OpenAI's error object, or an empty one where the body holds none."""
+    try:
+        body = reply.json()
+    except (ValueError, RecursionError):
+        return {}
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+MODERATED = {"moderation_blocked", "content_policy_violation", "content_filter", "contentFilter"}
+NO_CREDIT = {
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "organization_usage_limit_exceeded",
+    "organization_spend_limit_exceeded",
+    "project_spend_limit_exceeded",
+    "billing_hard_limit_reached",
+}
+
+
+def openai_fault(reply: Reply) -> ProviderError:
+    """Any reply but a 2xx, in OpenAI's words: by code first, then type, then status; never by message."""
+    error = envelope(reply)
+    code, kind = str(error.get("code") or ""), str(error.get("type") or "")
+    said = Said(_text(error, reply), code or kind, reply)
+    if MODERATED & {code, kind}:
+        return _refusal(error, said)
+    if NO_CREDIT & {code, kind} or reply.status == 402:
+        return said.by(Blocked)
+    if reply.status in (401, 403):
+        return said.by(Blocked)
+    if reply.status == 429:
+        return said.by(Transient)
+    if reply.status == 408 or reply.status == 409:
+        return said.by(Unknown if reply.status == 408 else Transient)
+    if reply.status >= 500:
+        return said.by(Transient if _clear_no(reply, bool(error)) else Unknown)
+    return said.by(Rejected)
+
+
+def _clear_no(reply: Reply, enveloped: bool) -> bool:
+    """A 5xx that the provider itself said, not a gateway before it: only then is it sure that nothing was billed."""
+    if reply.status in (502, 504) or 520 <= reply.status <= 529:
+        return False
+    return enveloped or (reply.status == 503 and wait_hint(reply) is not None)
+
+
+class Said:
+    """What every error carries of the reply it came from."""
+
+    def __init__(self, text: str, code: str, reply: Reply) -> None:
+        self.text, self.code, self.reply = text, code or f"http_{reply.status}", reply
+
+    def by(self, kind: type[ProviderError]) -> ProviderError:
+        return kind(
+            self.text,
+            code=self.code,
+            status=self.reply.status,
+            retry_after=wait_hint(self.reply),
+            request_id=self.reply.headers.get("x-request-id", ""),
+        )
+
+
+def _refusal(error: Mapping[str, object], said: Said) -> ProviderError:
+    details = error.get("moderation_details")
+    stage = details.get("moderation_stage") if isinstance(details, dict) else None
+    refused = Refused(
+        said.text, code=said.code, status=said.reply.status, request_id=said.reply.headers.get("x-request-id", "")
+    )
+    refused.billed = stage in {"output", "unknown"}  # an image may have been made before it was looked at
+    return refused
+
+
+def _text(error: Mapping[str, object], reply: Reply) -> str:
+    message = error.get("message")
+    if isinstance(message, str) and message:
+        return message[:TEXT_MOST]
+    try:
+        body = reply.read()[:TEXT_MOST].decode("utf-8", "replace")
+    except ValueError:
+        body = ""
+    return f"HTTP {reply.status} " + " ".join(body.split())[:200]
+
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|h|m|s))+)", re.IGNORECASE)
+UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def wait_hint(reply: Reply) -> float | None:
+    """Seconds that the provider asks us to wait: retry-after-ms, retry-after, or "try again in 1m2s"."""
+    headers = reply.headers
+    hint = _number(headers.get("retry-after-ms", ""), 0.001)
+    if hint is None:
+        hint = _number(headers.get("retry-after", ""), 1.0)
+    if hint is None:
+        hint = _until(headers.get("retry-after", ""), headers.get("date", ""))
+    if hint is None and (found := AGAIN.search(str(envelope(reply).get("message") or ""))):
+        hint = duration(found[1])
+    return hint
+
+
+def duration(text: str) -> float:
+    """Seconds of a Go-style duration: 1m2s, 240ms, 7.5s."""
+    return sum(float(number) * UNITS[unit] for number, unit in DURATION.findall(text))
+
+
+def _number(text: str, unit: float) -> float | None:
+    try:
+        seconds = float(text) * unit
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < 10**6 else None  # NaN fails this too
+
+
+def _until(text: str, date: str) -> float | None:
+    """An HTTP date, against the server's own clock: ours may be wrong."""
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(date)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def body_of(reply: Reply) -> Mapping[str, object]:
+    """The JSON object of a 2xx; Unusable where it is none, and the error's own kind where it holds an error."""
+    try:
+        body = reply.json()
+    except (ValueError, RecursionError) as error:
+        raise Said(f"the answer is no JSON: {str(error)[:120]}", "not_json", reply).by(Unusable) from None
+    if not isinstance(body, dict):
+        raise Said(f"the answer is a JSON {type(body).__name__}, not an object", "not_json", reply).by(Unusable)
+    if body.get("error"):
+        raise Said(f"an error inside a 200: {json.dumps(body['error'])[:TEXT_MOST]}", "error_in_200", reply).by(Unusable)
+    return body
+
+
+def usage_of(body: Mapping[str, object]) -> Usage | None:
+    """OpenAI's usage object. Without details, what comes out of an image endpoint is image tokens, what goes in is text."""
+    raw = body.get("usage")
+    if not isinstance(raw, dict):
+        return None
+    got = _count(raw, "input_tokens"), _count(raw, "output_tokens")
+    if None in got or got == (0, 0):
+        return None
+    total_in, total_out = got[0] or 0, got[1] or 0
+    into, out = _object(raw, "input_tokens_details"), _object(raw, "output_tokens_details")
+    image_in, text_out = min(_count(into, "image_tokens") or 0, total_in), min(_count(out, "text_tokens") or 0, total_out)
+    total = _count(raw, "total_tokens")
+    return Usage(
+        input_text=total_in - image_in,
+        input_image=image_in,
+        cached_text=min(_count(into, "cached_tokens") or 0, total_in - image_in),
+        output_image=total_out - text_out,
+        output_text=text_out,
+        total=total_in + total_out,
+        note="" if total in (None, total_in + total_out) else f"total_tokens said {total}",
+    )
+
+
+def _object(raw: Mapping[str, object], name: str) -> Mapping[str, object]:
+    found = raw.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _count(raw: Mapping[str, object], name: str) -> int | None:
+    value = raw.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= TOKENS_MOST:
+        return None
+    return value

@@ -1,0 +1,68 @@
+"""Files that are whole or not there: write beside the target, fsync, rename, fsync the folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batchgen.errors import StorageError
+
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def storage(what: str) -> Iterator[None]:
+    """Turn the operating system's errors about `what` into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{what}: {error.strerror or error} ({error.filename or 'no file name'}). "
+            "Nothing that was paid for is lost: free the space or mend the folder, then run the same command again."
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each fsynced into the one above it."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def write_whole(target: Path, data: bytes, part: Path, mode: int = 0o600) -> None:
+    """Put `data` at `target`, durably; `part` is the name beside it that it bears until it is whole."""
+    part.unlink(missing_ok=True)  # left by a crash of the same attempt
+    write_synced(part, data, mode)
+    os.rename(part, target)
+    sync_folder(target.parent)
+
+
+def write_synced(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Make a new file with `data`, fsynced; its folder is not."""
+    handle = os.open(path, NEW, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

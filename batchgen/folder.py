@@ -1,0 +1,78 @@
+"""The run folder: runs/<name>/ and what lies in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen import document
+from batchgen.errors import ManifestError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    path: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.db"
+
+    @property
+    def images(self) -> Path:
+        return self.path / "images"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def bill(self) -> Path:
+        """What the sandbox charged, where it played the provider."""
+        return self.path / "sandbox-bill.jsonl"
+
+
+def beside(manifest: Path) -> Path:
+    """Where a manifest's runs lie: `runs/` beside it, or beside the `jobs/` folder that holds it."""
+    parent = manifest.absolute().parent
+    return (parent.parent if parent.name == "jobs" else parent) / "runs"
+
+
+def is_manifest(run: str) -> bool:
+    return run.endswith((".yaml", ".yml")) and not Path(run).is_dir()
+
+
+def find(run: str, runs: Path | None) -> Folder:
+    """The folder of a run, by its name, its path, or the manifest that made it; UsageError where there is none."""
+    if is_manifest(run):
+        path = Path(run)
+        found = Folder((runs or beside(path)) / _name(path))
+    else:
+        found = next(
+            (Folder(path) for path in (Path(run), (runs or Path("runs")) / run) if (path / "ledger.db").exists()),
+            Folder((runs or Path("runs")) / run),
+        )
+    if not found.ledger.exists():
+        raise UsageError(
+            f"there is no run in {found.path}. Give a manifest, a run's folder, or a name together with --runs DIR."
+        )
+    return found
+
+
+def _name(manifest: Path) -> str:
+    try:
+        value = document.parse(manifest.read_text(encoding="utf-8"), str(manifest)).value
+    except FileNotFoundError:
+        raise UsageError(f"{manifest}: no such file") from None
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise ManifestError(f"{manifest}:1:1: name: is missing")
+    return str(value["name"])

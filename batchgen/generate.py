@@ -1,0 +1,187 @@
+"""Buy one task: begin, perform, settle, in the program's only retry loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import anyio
+import anyio.to_thread
+import tenacity
+
+from batchgen import settle
+from batchgen.attempt import perform
+from batchgen.client import Client
+from batchgen.errors import Blocked, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
+from batchgen.lane import Lane, Stopped
+from batchgen.ledger import Ledger
+from batchgen.limits import backoff
+from batchgen.purse import Exhausted, Purse
+from batchgen.settle import Case, Policy
+from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
+from batchgen.wire import Outcome
+
+Listener = Callable[[Task, Settlement], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Buyer:
+    """What buying needs, whatever the task; `settled` hears of every settlement."""
+
+    ledger: Ledger
+    lane: Lane
+    purse: Purse
+    policy: Policy
+    settled: Listener
+    engine: str
+
+    async def generate(self, task: Task) -> None:
+        """Buy a claimed task. Where the lane stops or a cap is reached first, it goes back to the queue."""
+        errand = Errand(self, task)
+        try:
+            await errand.run()
+        except (Stopped, Exhausted):
+            if errand.attempt is None:
+                await self.ledger.release([task])
+            raise
+
+    async def finish(self, attempt: Attempt) -> None:
+        """Go on with an attempt of an earlier run: what is bought is not bought again."""
+        self.purse.adopt(attempt)
+        await Errand(self, attempt.task, attempt).run()
+
+
+class Errand:
+    """One task on its way. `attempt` is the one that is open: perhaps bought, and not yet settled."""
+
+    def __init__(self, buyer: Buyer, task: Task, attempt: Attempt | None = None) -> None:
+        self._buyer = buyer
+        self._task = task
+        self._tries = task.tries
+        self._pauses = 0
+        self._fetches = 0
+        self._why = ""
+        self.attempt = attempt
+
+    async def run(self) -> None:
+        """Try until a try says that there is no next one."""
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_not_result(lambda pause: pause is None),
+            wait=lambda state: state.outcome.result() if state.outcome else 0,
+            sleep=self._pause,
+        )
+        await retrying(self._once)
+
+    async def _pause(self, seconds: float) -> None:
+        await self._buyer.lane.pause(self._task.key, seconds, self._why)
+
+    async def _once(self) -> float | None:
+        """One try; returns the seconds until the next one, or None where there is none."""
+        buyer, resumed = self._buyer, self.attempt is not None
+        if not resumed:
+            await buyer.purse.reserve(self._task)
+        try:
+            async with buyer.lane.slot() as client:
+                attempt = self.attempt or await self._begin()
+                settled, error = await self._perform(attempt, client, buy=not resumed)
+        except BaseException:
+            if self.attempt is None:
+                buyer.purse.cancel(self._task)
+            raise
+        if settled is None:
+            return await self._keep(attempt, error)
+        await self._settle(attempt, settled)
+        return self._next(settled, error)
+
+    async def _begin(self) -> Attempt:
+        money = self._buyer.purse.quote(self._task)
+        high = money.high if money else None
+        self.attempt = await self._buyer.ledger.begin(self._task, self._buyer.lane.name, self._buyer.engine, high)
+        return self.attempt
+
+    async def _perform(
+        self, attempt: Attempt, client: Client, buy: bool
+    ) -> tuple[Settlement | None, ProviderError | None]:
+        """What came of an attempt; no settlement where it is bought and its images are still to be had."""
+        lane = self._buyer.lane
+        try:
+            outcome = await perform(attempt, lane.bench, lane.sender(client, attempt), buy=buy)
+        except Pending as error:
+            return None, error
+        except ProviderError as error:
+            return self._failure(attempt, error), error
+        except anyio.get_cancelled_exc_class():
+            await self._abandon(attempt)
+            raise
+        return self._heard(attempt, outcome)
+
+    def _heard(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, ProviderError | None]:
+        purse = self._buyer.purse
+        self._buyer.lane.breaker.answered()
+        settled = settle.success(attempt, outcome, purse.tariff(self._task.variant), purse.quote(self._task))
+        error = settle.broken(outcome)
+        if error is None:
+            return settled, None
+        failed = self._failure(attempt, error)
+        return replace(
+            failed,
+            images=outcome.images,
+            usage=outcome.usage,
+            cost_low=settled.cost_low,
+            cost_high=settled.cost_high,
+            estimated=settled.estimated,
+        ), error
+
+    def _failure(self, attempt: Attempt, error: ProviderError) -> Settlement:
+        case = Case(attempt, self._tries, self._buyer.policy, self._buyer.purse.allowance)
+        settled = settle.failure(case, error)
+        self._buyer.purse.allowance.reserve(settled.allowance)
+        self._tell(error)
+        return replace(settled, error=self._buyer.lane.redact(settled.error))
+
+    def _tell(self, error: ProviderError) -> None:
+        """Let the lane's breaker know."""
+        lane = self._buyer.lane
+        if isinstance(error, Blocked):
+            lane.block(error)
+        elif isinstance(error, Refused):
+            lane.breaker.answered()
+        elif isinstance(error, Rejected):
+            if lane.breaker.rejected(f"{error.status} {error.code} {error}"):
+                lane.block(Blocked(f"its first answers were all the same: {error}", code=error.code))
+        elif not isinstance(error, Unsent):
+            lane.breaker.connected()
+        elif lane.breaker.unsent():
+            lane.block(Blocked(f"it was never reached: {error}", code=error.code))
+
+    async def _abandon(self, attempt: Attempt) -> None:
+        """Cancelled on the way: without a whole answer its fate is unknown; what is spooled, the next run finishes."""
+        if not self._buyer.lane.bench.spool.holds(attempt.id, 1):
+            unknown = Unknown("cut off: the program was told to leave at once", code="interrupted")
+            settled = self._failure(attempt, unknown)
+            task = TaskState.TODO if settled.task is TaskState.DOING else settled.task
+            await self._buyer.ledger.settle(attempt, replace(settled, task=task))
+
+    async def _keep(self, attempt: Attempt, error: ProviderError | None) -> float | None:
+        """Bought and still with the provider: ask again for a while, then leave it to the next run."""
+        await self._buyer.ledger.accept(attempt)
+        self._fetches += 1
+        self._why = "fetching what is bought"
+        if self._fetches > self._buyer.policy.attempts:
+            return None
+        return backoff(self._fetches, error.retry_after if error else None, self._buyer.lane.chance)
+
+    async def _settle(self, attempt: Attempt, settled: Settlement) -> None:
+        buyer, bench = self._buyer, self._buyer.lane.bench
+        await buyer.ledger.settle(attempt, settled)
+        self.attempt = None
+        buyer.purse.settle(attempt, settled)
+        buyer.settled(attempt.task, settled)
+        if settled.attempt is not AttemptState.UNUSABLE:  # that answer is kept for a person to look at
+            await anyio.to_thread.run_sync(bench.spool.clear, attempt.id, limiter=bench.threads)
+
+    def _next(self, settled: Settlement, error: ProviderError | None) -> float | None:
+        if settled.task is not TaskState.DOING or error is None:
+            return None
+        self._tries += settled.used_up
+        self._pauses += 1
+        self._why = f"{error.status or ''} {error.code}".strip()
+        return backoff(self._pauses, error.retry_after, self._buyer.lane.chance)

@@ -1,0 +1,153 @@
+"""Bytes into a verified image file, whole or not there. The bytes are kept exactly as they came: they may be signed."""
+
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL.Image
+import pybase64
+
+from batchgen import disk
+from batchgen.task import Image, ImageState
+from batchgen.wire import Fetched, Inline
+
+EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
+PIXELS_MOST = 64_000_000  # twice the largest size that any known model paints, per edge pair
+PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; the limit is checked here, from the header
+
+
+class Broken(ValueError):
+    """These bytes are no whole image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is by its own bytes, whatever was asked for."""
+
+    format: str
+    width: int
+    height: int
+
+
+def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: str) -> Image:
+    """Verify a picture and put it at folder/stem.<ext>, durably; Broken where it is none. Blocks: call it in a thread.
+
+    `part` names the attempt in the file's temporary name, so that a crash leaves nothing that cannot be told.
+    """
+    data = read(picture)
+    kind = inspect(data)
+    target = folder / f"{stem}.{EXTENSIONS[kind.format]}"
+    with disk.storage("the images folder"):
+        disk.make_folder(target.parent)
+        disk.write_whole(target, data, target.parent / f".{part}.{index}.part", mode=0o644)
+    return Image(
+        index=index,
+        state=ImageState.SAVED,
+        path=str(target.relative_to(folder)),
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        format=kind.format,
+        width=kind.width,
+        height=kind.height,
+    )
+
+
+def read(picture: Inline | Fetched) -> bytes:
+    """The image's bytes, from base64 (plain, url-safe or a data URL) or from a fetched body."""
+    if isinstance(picture, Fetched):
+        return picture.reply.read()
+    text = picture.base64
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:  # validate: the default drops junk silently, and with it the image
+        return pybase64.b64decode(text, altchars="-_" if "-" in text or "_" in text else None, validate=True)
+    except ValueError as error:
+        raise Broken(f"base64: {error}") from None
+
+
+def inspect(data: bytes) -> Kind:
+    """What the bytes are, checked from the first to the last; Broken where anything is missing or left over."""
+    kind = _header(data)
+    if kind.width * kind.height > PIXELS_MOST:
+        raise Broken(f"{kind.width}x{kind.height} pixels are more than any model paints")
+    WALKS[kind.format](data)
+    return kind
+
+
+def _header(data: bytes) -> Kind:
+    if not data:
+        raise Broken("no bytes at all")
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=[name.upper() for name in EXTENSIONS]) as image:
+            return Kind((image.format or "").lower(), *image.size)
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
+        raise Broken(f"not a PNG, JPEG, WebP or GIF file ({type(error).__name__})") from None
+
+
+def _walk_png(data: bytes) -> None:
+    """Every chunk's length and checksum; IEND must be the last thing there is."""
+    at, name, view = 8, b"", memoryview(data)
+    while at + 12 <= len(data) and name != b"IEND":
+        size, name = int.from_bytes(view[at : at + 4]), bytes(view[at + 4 : at + 8])
+        end = at + 12 + size
+        if end > len(data):
+            raise Broken(f"PNG is cut in its {name!r} chunk")
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
+            raise Broken(f"PNG is damaged: wrong checksum in its {name!r} chunk")
+        at = end
+    _ends("PNG", name == b"IEND", len(data) - at)
+
+
+def _walk_jpeg(data: bytes) -> None:
+    """Every segment's length up to the scan, then on to the end marker."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return _ends("JPEG", True, len(data) - at - 2)
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        at += 2 if 0xD0 <= marker <= 0xD7 else 2 + int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xDA:
+            at = _after_scan(data, at)
+    return _ends("JPEG", data[at : at + 2] == b"\xff\xd9", len(data) - at - 2)
+
+
+def _after_scan(data: bytes, at: int) -> int:
+    """Where the next marker stands behind entropy-coded data (FF00 is data, FFD0 to FFD7 restart it)."""
+    while True:
+        at = data.find(b"\xff", at)
+        if at < 0 or at + 1 >= len(data):
+            raise Broken("JPEG is cut: no end marker")
+        if data[at + 1] != 0 and not 0xD0 <= data[at + 1] <= 0xD7:
+            return at
+        at += 2
+
+
+def _walk_webp(data: bytes) -> None:
+    size = int.from_bytes(data[4:8], "little") + 8
+    _ends("WebP", size <= len(data), len(data) - size - size % 2 if size < len(data) else 0)
+
+
+def _walk_gif(data: bytes) -> None:
+    _ends("GIF", data[-1:] == b"\x3b", 0)
+
+
+def _ends(name: str, whole: bool, left_over: int) -> None:
+    if not whole:
+        raise Broken(f"{name} is cut: its end is missing")
+    if left_over > 0:
+        raise Broken(f"{name} has {left_over} bytes behind its end")
+
+
+WALKS: Mapping[str, Callable[[bytes], None]] = {
+    "png": _walk_png,
+    "jpeg": _walk_jpeg,
+    "webp": _walk_webp,
+    "gif": _walk_gif,
+}

@@ -1,0 +1,105 @@
+"""A lane: one provider and key, with its clients, its breaker, and the tasks that wait for their next try."""
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from batchgen.attempt import Bench, Send
+from batchgen.catalog import Provider
+from batchgen.client import Access, Client
+from batchgen.errors import Blocked
+from batchgen.limits import Breaker
+from batchgen.task import Attempt
+from batchgen.wire import Reply, Request
+
+
+class Stopped(Exception):
+    """The lane takes no new request: somebody asked it to drain, or it is blocked."""
+
+
+class Lane:
+    """`width` requests at most are open at once, each on a client of its own."""
+
+    def __init__(self, provider: Provider, bench: Bench, access: Access, width: int) -> None:
+        self.provider = provider
+        self.name = provider.identity
+        self.bench = bench
+        self.width = width
+        self.breaker = Breaker()
+        self.chance = random.Random()
+        self.blocked: Blocked | None = None
+        self.open = 0
+        self.waiting: dict[str, str] = {}  # task's key → why it waits
+        self._access = access
+        self._halt = anyio.Event()
+        self._slots = anyio.Semaphore(width)
+        self._idle: list[Client] = []  # the last one used goes first: few connections stay warm, the rest lapse
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Lane":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def stopped(self) -> bool:
+        return self._halt.is_set()
+
+    def stop(self) -> None:
+        """Send nothing new; what is on its way is finished."""
+        self._halt.set()
+
+    def block(self, error: Blocked) -> None:
+        """Stop until a person acts; the first reason is the one that is told."""
+        self.blocked = self.blocked or error
+        self.stop()
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[Client]:
+        """A client, once fewer than `width` requests are open; Stopped where none may be sent any more."""
+        async with self._slots:
+            if self.stopped:
+                raise Stopped
+            client = self._idle.pop() if self._idle else await self._stack.enter_async_context(Client(self._access))
+            self.open += 1
+            try:
+                yield client
+            finally:
+                self.open -= 1
+                self._idle.append(client)
+
+    def sender(self, client: Client, attempt: Attempt) -> Send:
+        """How an attempt's requests are sent: with its id, and its purchase's key where the provider honours one."""
+        headers: dict[str, str] = {"x-client-request-id": attempt.id}
+        if self.provider.idempotency:
+            headers["idempotency-key"] = attempt.purchase
+
+        async def send(request: Request, sink: Path) -> Reply:
+            return await client.send(request, sink, headers if request.auth else {})
+
+        return send
+
+    async def pause(self, task: str, seconds: float, why: str) -> None:
+        """Wait before the next try, outside of any slot; Stopped as soon as there will be none."""
+        self.waiting[task] = why
+        try:
+            with anyio.move_on_after(seconds):
+                await self._halt.wait()
+        finally:
+            del self.waiting[task]
+        if self.stopped:
+            raise Stopped
+
+    def redact(self, text: str) -> str:
+        """Take the key out of what a server said."""
+        for secret in _secrets(self._access.auth):
+            text = text.replace(secret, "[key]")
+        return text
+
+
+def _secrets(auth: Mapping[str, str]) -> list[str]:
+    return [value.removeprefix("Bearer ") for value in auth.values() if len(value) > 8]

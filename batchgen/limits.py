@@ -1,0 +1,62 @@
+"""Limits as pure objects: the clock is passed in, nothing sleeps. Money in nano-dollars."""
+
+import random
+from dataclasses import dataclass, field
+
+HINT_MOST = 600.0  # seconds that a provider's Retry-After is believed
+BACKOFF_LEAST, BACKOFF_MOST = 1.0, 60.0
+SAME_REJECTIONS = 10
+FRUITLESS_CONNECTS = 8
+
+
+@dataclass(slots=True)
+class Cap:
+    """A limit over the life of a job: what is spent, and what is reserved for the requests on their way, never pass it."""
+
+    limit: int | None
+    used: int = 0
+
+    def fits(self, amount: int) -> bool:
+        return self.limit is None or self.used + amount <= self.limit
+
+    def reserve(self, amount: int) -> None:
+        self.used += amount
+
+    def settle(self, reserved: int, actual: int) -> None:
+        self.used += actual - reserved
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Says when a lane is of no use: its first answers all the same rejection, or no connection ever made."""
+
+    heard: bool = False
+    rejections: list[str] = field(default_factory=list)
+    fruitless: int = 0
+
+    def answered(self) -> None:
+        """The provider made an image, or refused one: the lane works."""
+        self.heard, self.fruitless = True, 0
+
+    def connected(self) -> None:
+        self.fruitless = 0
+
+    def rejected(self, reason: str) -> bool:
+        """True where the first ten answers were all this rejection."""
+        self.fruitless = 0
+        self.rejections.append(reason)
+        if self.heard or len(self.rejections) > SAME_REJECTIONS:
+            return False
+        return len(self.rejections) == SAME_REJECTIONS and len(set(self.rejections)) == 1
+
+    def unsent(self) -> bool:
+        """True where the host was never reached. Once it was, the network may come back: waiting costs nothing."""
+        self.fruitless += 1
+        return not self.heard and not self.rejections and self.fruitless >= FRUITLESS_CONNECTS
+
+
+def backoff(tries: int, hint: float | None, chance: random.Random) -> float:
+    """Seconds to wait before the next try: the server's hint and a little more, or full jitter under 2^tries."""
+    if hint is not None:
+        return min(hint, HINT_MOST) + chance.uniform(0, min(1.0, 0.1 + hint / 10))
+    return chance.uniform(0, min(BACKOFF_MOST, BACKOFF_LEAST * 2**tries))

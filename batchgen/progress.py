@@ -1,0 +1,47 @@
+"""How far a run is, for whoever watches it."""
+
+import time
+from dataclasses import dataclass, field
+
+from batchgen.lane import Lane
+from batchgen.purse import Purse
+from batchgen.task import ImageState, Settlement, Task, TaskState
+
+OVER = frozenset({TaskState.DONE, TaskState.REFUSED, TaskState.FAILED, TaskState.HELD})
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts over the whole job, and what this run added. Money in nano-dollars."""
+
+    states: dict[TaskState, int] = field(default_factory=lambda: dict.fromkeys(TaskState, 0))
+    images: int = 0
+    spent: int = 0  # at most, over the job's life, without what is on its way
+    expected: int = 0  # of the whole job
+    started: float = field(default_factory=time.monotonic)
+    lane: Lane | None = None
+    purse: Purse | None = None
+    draining: bool = False
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def over(self) -> int:
+        """Tasks that need nothing more."""
+        return sum(self.states[state] for state in OVER)
+
+    def settled(self, task: Task, settled: Settlement) -> None:
+        self.spent += settled.cost_high or 0
+        self.images += sum(image.state is ImageState.SAVED for image in settled.images)
+        if settled.task in OVER:
+            self.states[settled.task] += 1
+            self.states[TaskState.TODO] -= 1
+
+    def waiting(self) -> dict[str, int]:
+        """Why tasks wait for their next try, and how many do."""
+        reasons: dict[str, int] = {}
+        for why in self.lane.waiting.values() if self.lane else ():
+            reasons[why] = reasons.get(why, 0) + 1
+        return reasons

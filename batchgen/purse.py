@@ -1,0 +1,82 @@
+"""The job's money while it runs: what is spent, what is set aside, what the next request may cost."""
+
+from dataclasses import dataclass, field
+
+import anyio
+
+from batchgen import catalog, costs
+from batchgen.costs import Money, Quote
+from batchgen.limits import Cap
+from batchgen.task import Attempt, AttemptState, Settlement, Task, Variant
+
+
+class Exhausted(Exception):
+    """The next request does not fit under a cap, and nothing on its way can make room; the text names the cap."""
+
+
+@dataclass(slots=True)
+class Purse:
+    """`budget` and `allowance` in nano-dollars, `images` in images; each over the whole life of the job."""
+
+    provider: catalog.Provider
+    budget: Cap
+    images: Cap
+    allowance: Cap
+    on_the_way: int = 0  # the most that open requests may cost
+    _open: int = 0
+    _changed: anyio.Event = field(default_factory=anyio.Event)
+    _quotes: dict[int, tuple[Variant, Quote | None]] = field(default_factory=dict)
+
+    def tariff(self, variant: Variant) -> catalog.Tariff | None:
+        return catalog.tariff(self.provider, variant.model)
+
+    def quote(self, task: Task) -> Money | None:
+        """What the task costs; None where no price is known."""
+        known = self._quotes.get(id(task.variant))
+        if known is None:
+            model = catalog.model(task.variant.model)
+            known = task.variant, costs.quote(self.tariff(task.variant), model, task.variant)
+            self._quotes[id(task.variant)] = known
+        quote = known[1]
+        return quote.of(len(task.prompt.encode())) if quote else None
+
+    async def reserve(self, task: Task) -> None:
+        """Set the highest price aside, waiting for requests on their way to settle for less; Exhausted at the end."""
+        high, images = self._most(task), task.variant.images
+        while not (self.budget.fits(high) and self.images.fits(images)):
+            if not self._open:
+                raise Exhausted("limits.images" if self.budget.fits(high) else "budget")
+            await self._changed.wait()
+        self._enter(high)
+        self.budget.reserve(high)
+        self.images.reserve(images)
+
+    def adopt(self, attempt: Attempt) -> None:
+        """An attempt of an earlier run is on its way; what it may cost is among what was spent."""
+        self._enter(attempt.cost_high or 0)
+
+    def _enter(self, high: int) -> None:
+        self._open += 1
+        self.on_the_way += high
+
+    def cancel(self, task: Task) -> None:
+        """Nothing was sent: put back what was set aside."""
+        self._close(task, self._most(task), images=0, cost=0)
+
+    def settle(self, attempt: Attempt, settled: Settlement) -> None:
+        """Replace what was set aside by what it came to."""
+        bought = settled.attempt not in (AttemptState.REJECTED, AttemptState.UNSENT)
+        images = attempt.task.variant.images if bought else 0
+        self._close(attempt.task, attempt.cost_high or 0, images, settled.cost_high or 0)
+
+    def _most(self, task: Task) -> int:
+        money = self.quote(task)
+        return money.high if money else 0
+
+    def _close(self, task: Task, reserved: int, images: int, cost: int) -> None:
+        self._open -= 1
+        self.on_the_way -= reserved
+        self.images.settle(task.variant.images, images)
+        self.budget.settle(reserved, cost)
+        self._changed.set()
+        self._changed = anyio.Event()

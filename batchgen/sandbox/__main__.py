@@ -1,0 +1,99 @@
+"""`python -m batchgen.sandbox`: serves the pretend provider on loopback."""
+
+import argparse
+import contextlib
+import ipaddress
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchgen.sandbox import faults, paint
+from batchgen.sandbox.bill import Bill
+from batchgen.sandbox.pages import application
+from batchgen.sandbox.rate import Bucket
+from batchgen.sandbox.server import bind, server
+from batchgen.sandbox.studio import Latency, Studio
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        studio = _studio(options)
+        listening = bind(_loopback(options.host), options.port)
+    except (ValueError, OSError) as problem:
+        parser.error(str(problem))
+    serving = server(application(studio), options.keepalive)
+    if options.until_stdin_closes:
+        serving.end_with(sys.stdin.fileno())
+    with contextlib.suppress(KeyboardInterrupt):
+        serving.run(sockets=[listening])
+    return 0
+
+
+def _studio(options: argparse.Namespace) -> Studio:
+    ipm, burst = options.ipm, options.burst or options.ipm
+    return Studio(
+        bill=Bill(options.bill, fsync=options.fsync_bill),
+        plan=faults.script(options.script) if options.script else faults.rates(options.faults, options.seed),
+        painter=paint.Stock(options.paint_bytes) if options.paint == "cached" else paint.real,
+        latency=Latency(options.latency, options.latency_jitter, options.seed),
+        bucket=Bucket(ipm, burst) if ipm else None,
+        retry_after_header=options.retry_after_header,
+        links=options.delivery == "url",
+    )
+
+
+def _loopback(host: str) -> str:
+    """The address, when nobody outside this machine can reach it; else ValueError."""
+    address = "127.0.0.1" if host == "localhost" else host
+    if not ipaddress.ip_address(address).is_loopback:
+        raise ValueError(f"--host {host}: the sandbox serves on loopback addresses only")
+    return address
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m batchgen.sandbox", description=__doc__, allow_abbrev=False)
+    _add_serving(parser)
+    _add_books(parser)
+    _add_images(parser)
+    _add_misbehaviour(parser)
+    return parser
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("serving")
+    group.add_argument("--host", default="127.0.0.1", help="a loopback address (default: 127.0.0.1)")
+    group.add_argument("--port", type=int, default=0, help="0: any free one (default)")
+    group.add_argument("--keepalive", type=float, default=5.0, metavar="SECONDS", help="how long idle connections stay")
+    group.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started this one")
+
+
+def _add_books(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("books and limits")
+    group.add_argument("--bill", type=Path, metavar="FILE", help="a JSON line a charge; goes on where it ended")
+    group.add_argument("--fsync-bill", action="store_true", help="the bill survives a power cut too")
+    group.add_argument("--ipm", type=float, metavar="N", help="images a minute (default: no limit)")
+    group.add_argument("--burst", type=float, metavar="N", help="images at once (default: a minute's)")
+    group.add_argument("--retry-after-header", action="store_true", help="say it in a header too when the limit is hit")
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("images")
+    group.add_argument("--paint", choices=("real", "cached"), default="real", help="cached: a few fixed ones, for load")
+    group.add_argument("--paint-bytes", type=int, default=100_000, metavar="N", help="length of a cached PNG, about")
+    group.add_argument("--delivery", choices=("b64", "url"), default="b64", help="url: links, as resellers send them")
+
+
+def _add_misbehaviour(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("misbehaviour", f"Faults: {', '.join(faults.FAULTS)}.")
+    group.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="what an image takes")
+    group.add_argument("--latency-jitter", type=float, default=0.0, metavar="SECONDS", help="up to so much more")
+    group.add_argument("--seed", type=int, default=0, help="of the faults and the jitter")
+    chosen = group.add_mutually_exclusive_group()
+    chosen.add_argument("--faults", default="", metavar="NAME=RATE,…", help="at random, the same for the same seed")
+    chosen.add_argument("--script", default="", metavar="'NAME NAME …'", help="a fault a request, afterwards none")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The provider's own books: a line a charge, on disk before the answer leaves."""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from batchgen.sandbox.order import Asked, Order
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one request cost, and what the server meant to do with its answer (`fate`)."""
+
+    asked: Asked
+    order: Order
+    usage: dict[str, object]
+    nano_usd: int
+    fate: str
+
+    def line(self, n: int) -> bytes:
+        record = {
+            "n": n,
+            "at": datetime.now(UTC).isoformat(),
+            "request_id": self.asked.request_id,
+            "client_request_id": self.asked.headers.get("x-client-request-id", ""),
+            "idempotency_key": self.asked.headers.get("idempotency-key", ""),
+            "path": self.asked.path,
+            "model": self.order.model,
+            "size": self.order.size,
+            "quality": self.order.quality,
+            "images": self.order.n,
+            "usage": self.usage,
+            "nano_usd": self.nano_usd,
+            "usd": self.nano_usd / 1e9,
+            "fate": self.fate,
+        }
+        return json.dumps(record).encode()
+
+
+class Bill:
+    """All charges since the file began, or since the start where there is no file."""
+
+    def __init__(self, path: Path | None = None, *, fsync: bool = False) -> None:
+        self._lines = path.read_bytes().splitlines() if path and path.exists() else []
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if path else None
+        self._fsync = fsync
+        kept = [json.loads(line) for line in self._lines]
+        self._nano_usd = sum(charge["nano_usd"] for charge in kept)
+        self._images = sum(charge["images"] for charge in kept)
+
+    def add(self, charge: Charge) -> None:
+        line = charge.line(len(self._lines) + 1)
+        if self._fd is not None:
+            os.write(self._fd, line + b"\n")  # one write to an appending file: whole, even if we are killed right after
+        if self._fd is not None and self._fsync:
+            os.fsync(self._fd)
+        self._lines.append(line)
+        self._nano_usd += charge.nano_usd
+        self._images += charge.order.n
+
+    def totals(self) -> dict[str, object]:
+        return {"total_nano_usd": self._nano_usd, "total_usd": self._nano_usd / 1e9, "images": self._images}
+
+    def whole(self) -> bytes:
+        """The totals and every charge, as JSON; the lines are joined as they are, for there may be a million."""
+        return b'{"charges": [' + b", ".join(self._lines) + b"], " + json.dumps(self.totals()).encode()[1:]

@@ -1,0 +1,105 @@
+"""How an answer leaves: whole, or in one of the ways in which answers get lost."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+from starlette.types import Receive, Scope, Send
+
+from batchgen.sandbox.order import Answer
+
+SILENCE = 3600.0  # seconds after which a stalled connection is cut although the client still waits
+DRIP = 2.0  # seconds that a slow body takes
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One request's end of its connection."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+
+    async def read(self) -> bytes | None:
+        """The request's body; None when the client left before it was whole."""
+        body = b""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += bytes(message.get("body", b""))
+            if not message.get("more_body", False):
+                return body
+
+    async def start(self, answer: Answer) -> None:
+        headers = {**answer.headers, "content-length": str(len(answer.body))}
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": raw})
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        await self.send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def gone(self) -> None:
+        """Waits in silence until the client has left."""
+        with anyio.move_on_after(SILENCE):
+            while (await self.receive())["type"] != "http.disconnect":
+                pass
+
+    def close(self) -> None:
+        """Says goodbye after what was written so far."""
+        self._transport.close()
+
+    def reset(self) -> None:
+        """RST: what was not yet sent is lost, and the other side learns no reason."""
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        transport: asyncio.Transport = self.scope["state"]["transport"]
+        return transport
+
+
+Delivery = Callable[[Wire, Answer], Awaitable[None]]
+
+
+async def whole(wire: Wire, answer: Answer) -> None:
+    await wire.start(answer)
+    await wire.write(answer.body, last=True)
+
+
+async def cut(wire: Wire, answer: Answer) -> None:
+    wire.reset()
+    await wire.gone()  # returning earlier would look like a bug of ours to the server, which then answers 500
+
+
+async def truncate(wire: Wire, answer: Answer) -> None:
+    await wire.start(answer)
+    await wire.write(answer.body[: len(answer.body) // 2])
+    wire.close()
+    await wire.gone()
+
+
+async def stall(wire: Wire, answer: Answer) -> None:
+    await wire.start(answer)
+    await wire.write(answer.body[:100])
+    await hang(wire, answer)
+
+
+async def hang(wire: Wire, answer: Answer) -> None:
+    await wire.gone()
+    await cut(wire, answer)
+
+
+async def slow(wire: Wire, answer: Answer) -> None:
+    pieces = 20
+    step = -(-len(answer.body) // pieces)
+    await wire.start(answer)
+    for start in range(0, len(answer.body), step):
+        await anyio.sleep(DRIP / pieces)
+        await wire.write(answer.body[start : start + step])
+    await wire.write(b"", last=True)

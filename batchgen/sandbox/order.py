@@ -1,0 +1,77 @@
+"""The nouns of the sandbox: what was asked, what was ordered, what it used, what goes back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One HTTP request that has arrived whole: the `ordinal`-th since the start, `at` on the clock of perf_counter."""
+
+    ordinal: int
+    at: float
+    request_id: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request that passed every check, with the values that will take effect in place of `auto`.
+
+    `family` is what models of one generation share: their rules, tokens and prices ("2.5").
+    """
+
+    model: str
+    family: str
+    prompt: str
+    width: int
+    height: int
+    quality: str
+    n: int = 1
+    format: str = "png"
+    background: str = "opaque"
+    compression: int = 100
+
+    @property
+    def size(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request, all its images together."""
+
+    text_in: int
+    image_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer before it leaves; the length of the body is added on the way out."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a provider says no; every dialect has its own shape for it."""
+
+    status: int
+    message: str
+    type: str = "invalid_request_error"
+    param: str | None = None
+    code: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Refused(Exception):
+    """The provider said no, and bills nothing for it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem

@@ -1,0 +1,139 @@
+-- The ledger. Money is in nano-dollars (1e-9 USD), whole numbers, so that sums are exact; the views show USD.
+-- Times are UTC. To read by hand: v_tasks, v_attempts, v_images, v_costs.
+PRAGMA application_id = 0x62676c64;
+PRAGMA user_version = 1;
+
+CREATE TABLE job (
+  name TEXT NOT NULL,
+  project TEXT NOT NULL,
+  manifest TEXT NOT NULL,         -- where it lay when the folder was made
+  created_at TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE manifests (          -- every manifest that was used, as it was
+  sha256 TEXT PRIMARY KEY,
+  text TEXT NOT NULL,
+  used_at TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE runs (               -- every time a process worked on this folder
+  id INTEGER PRIMARY KEY,
+  started_at TEXT NOT NULL,
+  ended_at TEXT,
+  version TEXT NOT NULL,
+  pid INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  exit_code INTEGER,
+  reason TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE prompts (
+  id INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL UNIQUE,
+  text TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE variants (           -- all of a request but its prompt and files
+  id INTEGER PRIMARY KEY,
+  provider TEXT NOT NULL,
+  model TEXT NOT NULL,
+  operation TEXT NOT NULL,
+  params TEXT NOT NULL,           -- JSON
+  axes TEXT NOT NULL,             -- JSON: the parameters that the matrix varies
+  UNIQUE (provider, model, operation, params, axes)
+) STRICT;
+
+CREATE TABLE tasks (
+  seq INTEGER PRIMARY KEY,
+  key TEXT NOT NULL UNIQUE,
+  lane TEXT NOT NULL,
+  variant INTEGER NOT NULL REFERENCES variants,
+  prompt INTEGER NOT NULL REFERENCES prompts,
+  sample INTEGER NOT NULL,
+  take INTEGER NOT NULL,
+  path TEXT NOT NULL,             -- below images/, without index and extension
+  state TEXT NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'doing', 'done', 'refused', 'failed', 'held')),
+  wanted TEXT NOT NULL DEFAULT 'yes',  -- yes, dropped, or the key of the task that replaced it
+  seen INTEGER NOT NULL REFERENCES runs,  -- the last run whose manifest asked for it
+  tries INTEGER NOT NULL DEFAULT 0     -- attempts used up
+) STRICT;
+
+CREATE INDEX tasks_todo ON tasks (lane, seq) WHERE state = 'todo' AND wanted = 'yes';
+
+CREATE TABLE attempts (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,        -- the X-Client-Request-Id
+  task INTEGER NOT NULL REFERENCES tasks,
+  run INTEGER NOT NULL REFERENCES runs,
+  purchase TEXT NOT NULL,         -- kept by every re-send after `unknown`
+  lane TEXT NOT NULL,
+  engine TEXT NOT NULL,
+  handle TEXT NOT NULL DEFAULT '',
+  state TEXT NOT NULL CHECK (
+    state IN ('sending', 'accepted', 'paid', 'unusable', 'rejected', 'unsent', 'unknown')),
+  images INTEGER NOT NULL,        -- how many it asks for
+  cost_low INTEGER,               -- the bill lies between these; NULL: no price is known
+  cost_high INTEGER,
+  estimated INTEGER NOT NULL DEFAULT 0,
+  allowance INTEGER NOT NULL DEFAULT 0,  -- what its re-send takes from duplicate_allowance
+  sent_at TEXT NOT NULL,
+  ended_at TEXT,
+  status INTEGER NOT NULL DEFAULT 0,
+  code TEXT NOT NULL DEFAULT '',
+  error TEXT NOT NULL DEFAULT '',
+  request_id TEXT NOT NULL DEFAULT '',   -- the provider's
+  input_text_tokens INTEGER,
+  input_image_tokens INTEGER,
+  cached_text_tokens INTEGER,
+  cached_image_tokens INTEGER,
+  output_image_tokens INTEGER,
+  output_text_tokens INTEGER,
+  total_tokens INTEGER,
+  usage_note TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE INDEX attempts_task ON attempts (task);
+CREATE INDEX attempts_open ON attempts (state) WHERE state IN ('sending', 'accepted');
+
+CREATE TABLE images (
+  id INTEGER PRIMARY KEY,
+  task INTEGER NOT NULL REFERENCES tasks,
+  attempt INTEGER NOT NULL REFERENCES attempts,
+  idx INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('saved', 'broken')),
+  path TEXT NOT NULL,             -- below images/
+  sha256 TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  format TEXT NOT NULL,
+  width INTEGER NOT NULL,
+  height INTEGER NOT NULL,
+  note TEXT NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX images_saved ON images (task, idx) WHERE state = 'saved';
+
+CREATE VIEW v_tasks AS
+SELECT t.seq, t.key, t.state, t.wanted, v.provider, v.model, v.operation, v.axes, v.params, p.text AS prompt,
+       t.sample, t.take, t.path, t.tries
+FROM tasks t JOIN variants v ON v.id = t.variant JOIN prompts p ON p.id = t.prompt;
+
+CREATE VIEW v_attempts AS
+SELECT a.seq, a.id, t.key AS task, a.state, a.purchase, a.lane, a.engine, a.run, a.sent_at, a.ended_at,
+       round((julianday(a.ended_at) - julianday(a.sent_at)) * 86400, 3) AS seconds,
+       a.cost_low / 1e9 AS usd_low, a.cost_high / 1e9 AS usd_high, a.estimated,
+       a.status, a.code, a.error, a.request_id,
+       a.input_text_tokens, a.input_image_tokens, a.output_image_tokens, a.output_text_tokens, a.total_tokens
+FROM attempts a JOIN tasks t ON t.seq = a.task;
+
+CREATE VIEW v_images AS
+SELECT i.id, t.key AS task, i.idx, i.state, i.path, i.format, i.width, i.height, i.bytes, i.sha256,
+       p.text AS prompt, v.provider, v.model, v.axes, a.id AS attempt
+FROM images i JOIN tasks t ON t.seq = i.task JOIN attempts a ON a.seq = i.attempt
+JOIN variants v ON v.id = t.variant JOIN prompts p ON p.id = t.prompt;
+
+CREATE VIEW v_costs AS
+SELECT v.provider, v.model, v.operation, v.axes, a.state, a.estimated, count(*) AS attempts,
+       sum(a.cost_low) / 1e9 AS usd_low, sum(a.cost_high) / 1e9 AS usd_high,
+       sum(a.output_image_tokens) AS output_tokens
+FROM attempts a JOIN tasks t ON t.seq = a.task JOIN variants v ON v.id = t.variant
+GROUP BY v.id, a.state, a.estimated;

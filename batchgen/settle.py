@@ -1,0 +1,105 @@
+"""How an attempt ended, as a Settlement: the error's kind decides about the attempt, its task, and the money. Pure."""
+
+from dataclasses import dataclass, replace
+
+from batchgen import costs
+from batchgen.catalog import Tariff
+from batchgen.costs import Money
+from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Unknown, Unsent, Unusable
+from batchgen.limits import Cap
+from batchgen.task import Attempt, AttemptState, ImageState, Settlement, TaskState
+from batchgen.wire import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often a task is tried, and whether one of unknown fate is sent again."""
+
+    attempts: int
+    resend_unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An attempt to be judged: how many tries its task used up before, the rules, and what a re-send may still take."""
+
+    attempt: Attempt
+    tries: int
+    policy: Policy
+    allowance: Cap
+
+
+def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Money | None) -> Settlement:
+    """Paid, at the price of its usage; without usage, within the bounds of the estimate, and marked as one."""
+    settled = Settlement(
+        AttemptState.PAID,
+        TaskState.DONE,
+        images=outcome.images,
+        usage=outcome.usage,
+        status=outcome.status,
+        request_id=outcome.request_id,
+    )
+    cost = costs.price(tariff, outcome.usage, attempt.task.variant.images)
+    if cost is not None:
+        return replace(settled, cost_low=cost, cost_high=cost)
+    return replace(settled, cost_low=money.low if money else None, cost_high=attempt.cost_high, estimated=True)
+
+
+def broken(outcome: Outcome) -> Unusable | None:
+    """The error of an answer in which no image is whole; None where one is."""
+    if any(image.state is ImageState.SAVED for image in outcome.images):
+        return None
+    notes = "; ".join(sorted({image.note for image in outcome.images}))
+    return Unusable(notes, code="broken", status=outcome.status, request_id=outcome.request_id)
+
+
+def failure(case: Case, error: ProviderError) -> Settlement:
+    """What an attempt that brought no image comes to."""
+    state = _attempt_state(error)
+    task, allowance = _task_state(case, error)
+    high = case.attempt.cost_high if state in (AttemptState.UNKNOWN, AttemptState.UNUSABLE) else 0
+    return Settlement(
+        state,
+        task,
+        cost_low=0 if high is not None else None,
+        cost_high=high,
+        allowance=allowance,
+        used_up=not (isinstance(error, Unsent | Blocked) or error.status == 429),
+        status=error.status,
+        code=error.code,
+        error=str(error),
+        request_id=error.request_id,
+    )
+
+
+def _attempt_state(error: ProviderError) -> AttemptState:
+    if isinstance(error, Unsent):
+        return AttemptState.UNSENT
+    if isinstance(error, Unusable):
+        return AttemptState.UNUSABLE
+    perhaps_billed = isinstance(error, Unknown) or (isinstance(error, Refused) and error.billed)
+    return AttemptState.UNKNOWN if perhaps_billed else AttemptState.REJECTED
+
+
+def _task_state(case: Case, error: ProviderError) -> tuple[TaskState, int]:
+    """What becomes of the task (`doing`: it is tried again), and what that takes from the allowance."""
+    last_try = case.tries + 1 >= case.policy.attempts
+    if isinstance(error, Blocked):
+        return TaskState.TODO, 0
+    if isinstance(error, Refused):
+        return TaskState.REFUSED, 0
+    if isinstance(error, Rejected):
+        return TaskState.FAILED, 0
+    if isinstance(error, Unknown | Unusable):
+        return _again(case, last_try, allowed=case.policy.resend_unknown or isinstance(error, Unusable))
+    if isinstance(error, Unsent) or error.status == 429:  # the task did nothing wrong
+        return TaskState.DOING, 0
+    return (TaskState.FAILED if last_try else TaskState.DOING), 0
+
+
+def _again(case: Case, last_try: bool, allowed: bool) -> tuple[TaskState, int]:
+    """A second purchase needs the user's allowance; without a price nobody can say whether it holds."""
+    price = case.attempt.cost_high
+    if last_try or not allowed or price is None or not case.allowance.fits(price):
+        return TaskState.HELD, 0
+    return TaskState.DOING, price

@@ -1,0 +1,169 @@
+"""The nouns: what is wanted (Task), each sending of it (Attempt), what came back (Usage, Image), and their states."""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+
+Params = tuple[tuple[str, object], ...]
+"""Request parameters as sorted (name, JSON value) pairs."""
+
+TRANSPORT = frozenset({"response_format", "stream", "partial_images", "user", "safety_identifier"})
+"""Parameters that change how an image travels, not which image is made: no part of a task's identity."""
+
+
+class Operation(StrEnum):
+    GENERATE = "generate"
+    EDIT = "edit"
+    VARY = "vary"
+
+
+class TaskState(StrEnum):
+    TODO = "todo"
+    DOING = "doing"
+    DONE = "done"
+    REFUSED = "refused"  # the provider's moderation said no
+    FAILED = "failed"  # gave up
+    HELD = "held"  # may have been paid; waits for a person
+
+
+class AttemptState(StrEnum):
+    SENDING = "sending"  # on its way, or cut off there
+    ACCEPTED = "accepted"  # bought; the provider still holds the result
+    PAID = "paid"
+    UNUSABLE = "unusable"  # answered and billed, no usable image
+    REJECTED = "rejected"  # the provider said no
+    UNSENT = "unsent"  # never left
+    UNKNOWN = "unknown"  # left, no answer: perhaps billed
+
+
+class ImageState(StrEnum):
+    SAVED = "saved"
+    BROKEN = "broken"  # one of n came unusable
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """All of a request but its prompt and files; `axes` are the parameters that the matrix varies, for grouping."""
+
+    provider: str
+    model: str
+    operation: Operation
+    params: Params
+    axes: Params
+
+    def param(self, name: str, default: object = None) -> object:
+        return next((value for key, value in self.params if key == name), default)
+
+    @property
+    def images(self) -> int:
+        """How many images one request asks for."""
+        n = self.param("n", 1)
+        return n if isinstance(n, int) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One request to be made. `path` is where its image goes, below images/, without index and extension."""
+
+    key: str
+    variant: Variant
+    prompt: str
+    sample: int
+    take: int
+    path: str
+    seq: int = 0  # its row in the ledger
+    tries: int = 0  # attempts used up so far
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sending of a task. `id` is the X-Client-Request-Id; `purchase` stays the same for a re-send after `unknown`.
+
+    `cost_high` is the most it can cost, in nano-dollars; None where no price is known.
+    """
+
+    id: str
+    task: Task
+    purchase: str
+    lane: str
+    cost_high: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them; cached ones are included in their input counts."""
+
+    input_text: int = 0
+    input_image: int = 0
+    cached_text: int = 0
+    cached_image: int = 0
+    output_image: int = 0
+    output_text: int = 0
+    total: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of an answer. `path` is relative to the images folder; a broken one has only its index and a note."""
+
+    index: int
+    state: ImageState
+    path: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended, and what that makes of its task.
+
+    The bill lies between `cost_low` and `cost_high`, nano-dollars (None: no price is known). `allowance` is what a
+    re-send after it takes from duplicate_allowance; `used_up` says whether it counts against retry.attempts.
+    """
+
+    attempt: AttemptState
+    task: TaskState
+    cost_low: int | None = 0
+    cost_high: int | None = 0
+    estimated: bool = False
+    allowance: int = 0
+    used_up: bool = True
+    images: tuple[Image, ...] = ()
+    usage: Usage | None = None
+    status: int = 0
+    code: str = ""
+    error: str = ""
+    request_id: str = ""
+
+
+def canonical(value: object) -> str:
+    """JSON in one spelling: sorted names, no spaces, no escapes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def identity(variant: Variant, prompt: str, sample: int, take: int, inputs: tuple[str, ...] = ()) -> str:
+    """A task's key: 16 letters and digits (80 bits) of a versioned hash over what the user asked for.
+
+    Transport parameters, paths, ids, limits and catalog defaults stay outside: none of them buys anything again.
+    `inputs` are the sha256 sums of the files to edit, the mask last.
+    """
+    asked = {
+        "version": 1,
+        "provider": variant.provider,
+        "model": variant.model,
+        "operation": str(variant.operation),
+        "prompt": prompt,
+        "params": {name: value for name, value in variant.params if name not in TRANSPORT},
+        "inputs": list(inputs),
+        "sample": sample,
+        "take": take,
+    }
+    digest = hashlib.sha256(canonical(asked).encode()).digest()
+    return base64.b32encode(digest[:10]).decode().lower()

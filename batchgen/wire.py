@@ -1,0 +1,90 @@
+"""What is said and heard: Request and Reply on the wire, the Answer read from them, the Outcome of an attempt."""
+
+import zlib
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydantic_core
+
+from batchgen.task import Image, Usage
+
+INFLATED_MOST = 128 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request; `url` is absolute, or relative to the base URL, and the key goes along only with `auth`."""
+
+    method: str
+    url: str
+    json: Mapping[str, object] | None = None
+    auth: bool = True
+    body_most: int = 64 * 2**20  # bytes of a reply that are taken in
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole HTTP reply: status, headers (lower-case names), and the raw body, in memory or in a file."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | Path
+
+    def read(self) -> bytes:
+        """The body, inflated where the server compressed it unasked; ValueError where that is damaged or a bomb."""
+        raw = self.body.read_bytes() if isinstance(self.body, Path) else self.body
+        coding = self.headers.get("content-encoding", "identity").lower()
+        return raw if coding in {"identity", ""} else _inflate(raw, coding)
+
+    def json(self) -> object:
+        """The body as JSON; ValueError where it is none, is nested absurdly, or holds NaN."""
+        return pydantic_core.from_json(self.read(), allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """An image that came as base64 text."""
+
+    base64: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An image that came as the body of a reply of its own."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a conversation yielded. None in `pictures` is one that was promised and is missing."""
+
+    pictures: tuple[Inline | Fetched | None, ...]
+    usage: Usage | None = None
+
+
+Conversation = Generator[Request, Reply, Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a successful attempt brought: its images, safe on disk, and what the provider counted."""
+
+    images: tuple[Image, ...]
+    usage: Usage | None
+    status: int
+    request_id: str
+
+
+def _inflate(raw: bytes, coding: str) -> bytes:
+    if coding not in {"gzip", "deflate"}:
+        raise ValueError(f"content-encoding {coding} was not asked for")
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header
+    try:
+        body = inflater.decompress(raw, INFLATED_MOST)
+    except zlib.error as error:
+        raise ValueError(f"damaged {coding} body: {error}") from None
+    if not inflater.eof:
+        raise ValueError(f"a {coding} body that is cut, or inflates beyond {INFLATED_MOST >> 20} MiB")
+    return body

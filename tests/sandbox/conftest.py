@@ -1,0 +1,32 @@
+"""Sandboxes for the tests: one that all share, and as many others as a test wants to start."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from . import child
+from .child import Child
+
+Start = Callable[..., Child]
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Child]:
+    """Without any flags; what it has billed depends on the tests before."""
+    shared = child.start()
+    yield shared
+    shared.end()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a sandbox with flags of its own, ended with the test."""
+    started: list[Child] = []
+
+    def begin(*flags: str) -> Child:
+        started.append(child.start(*flags))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.end()

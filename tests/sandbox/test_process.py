@@ -1,0 +1,70 @@
+"""The sandbox as a child process: where it listens, and that it ends."""
+
+import socket
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+
+from .child import ROOT
+from .conftest import Start
+
+
+def run(*flags: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "batchgen.sandbox", *flags], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+
+
+def test_it_says_where_it_listens_and_really_does(start: Start) -> None:
+    where = urlsplit(start("--port", "0").url)
+    assert (where.scheme, where.hostname, where.path) == ("http", "127.0.0.1", "/v1")
+    socket.create_connection(("127.0.0.1", where.port or 0)).close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--host", "0.0.0.0"), "loopback addresses only"),
+        (("--host", "example.com"), "example.com"),
+        (("--faults", "cutt=0.1"), "'cutt' is not one of ok, cut"),
+        (("--faults", "cut"), "cut needs a rate"),
+        (("--faults", "cut=0.7,429=0.4"), "not be more than 1"),
+        (("--script", "ok boom"), "'boom' is not one of"),
+        (("--script", "ok", "--faults", "cut=1"), "not allowed with"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(flags: tuple[str, ...], complaint: str) -> None:
+    ended = run(*flags)
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
+    assert not ended.stdout
+
+
+def test_a_port_that_is_taken_is_said_plainly(start: Start) -> None:
+    port = urlsplit(start().url).port
+    ended = run("--port", str(port))
+    assert (ended.returncode, "Address already in use" in ended.stderr) == (2, True)
+
+
+def test_it_ends_with_its_parent(start: Start) -> None:
+    sandbox = start()
+    assert sandbox.process.stdin
+    sandbox.process.stdin.close()
+    assert sandbox.wait() == 0
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_it_does_not_wait_for_connections_that_hang(start: Start, how: str) -> None:
+    sandbox = start("--script", "hang")
+    where = urlsplit(sandbox.url)
+    with socket.create_connection((where.hostname, where.port)) as waiting:
+        body = b'{"model": "gpt-image-2", "prompt": "x"}'
+        head = "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n"
+        waiting.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        while not sandbox.fates():
+            pass
+        getattr(sandbox.process, how)()
+        assert sandbox.wait() != 0
+        assert waiting.recv(1) == b""
