@@ -1,0 +1,395 @@
+"""A manifest becomes frozen nouns, or every mistake in it with its line."""
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from batchgen import manifest
+from batchgen.catalog import Price
+from batchgen.errors import ManifestError
+from batchgen.manifest import Limits, Manifest, Retry, Share
+from batchgen.matrix import Axis
+from batchgen.sources import FileSource, TemplateSource, TextSource
+from batchgen.task import Operation
+
+BASE = """\
+name: animals
+provider: openai
+model: gpt-image-2
+prompts:
+  - A fox
+"""
+OWN = "{{dialect: openai, base_url: {url}}}"
+TODAY = date(2026, 11, 21)
+
+
+def read(
+    text: str,
+    overrides: dict[str, object] | None = None,
+    trust_hosts: frozenset[str] = frozenset(),
+    environ: dict[str, str] | None = None,
+) -> Manifest:
+    return manifest.loads(text, Path("jobs/x.yaml"), environ or {}, overrides, trust_hosts, TODAY)
+
+
+def refused(text: str, overrides: dict[str, object] | None = None) -> list[str]:
+    with pytest.raises(ManifestError) as caught:
+        read(text, overrides)
+    return list(caught.value.problems)
+
+
+def test_a_whole_manifest() -> None:
+    text = """\
+name: animals
+project: zoo
+provider: openai
+model: gpt-image-2
+operation: generate
+prompts:
+  - A sea otter on its back
+  - prompt: "An {{ style }} painting of a {{ animal }}"
+    vars: {style: [oil, ink], animal: [fox, heron]}
+  - {file: products.csv, prompt: "{{ sku }}", take: 500, shuffle: 7}
+matrix:
+  size: [1024x1024, 1536x1024]
+  quality: [low, high]
+  exclude: [{size: 1536x1024, quality: high}]
+samples: 3
+request: {output_format: jpeg, output_compression: 80}
+limits: {concurrency: 16, budget: 1200.50, images: 12000, timeout: 10m}
+retry: {attempts: 5, on_unknown: hold, duplicate_allowance: 1%}
+output: {path: "{{ slug }}/{{ size }}-{{ key }}"}
+"""
+    found = read(text)
+    assert (found.name, found.project, found.model, found.samples) == ("animals", "zoo", "gpt-image-2", 3)
+    assert (found.file, found.text) == (Path("jobs/x.yaml"), text)
+    assert found.provider.identity == "openai"
+    assert found.operation is Operation.GENERATE
+    assert found.sources == (
+        TextSource("A sea otter on its back", "jobs/x.yaml:7:5"),
+        TemplateSource(
+            "An {{ style }} painting of a {{ animal }}",
+            (("style", ("oil", "ink")), ("animal", ("fox", "heron"))),
+            "jobs/x.yaml:8:5",
+        ),
+        FileSource(Path("jobs/products.csv"), "{{ sku }}", 500, "7", "jobs/x.yaml:10:5"),
+    )
+    assert found.axes == (Axis("size", ("1024x1024", "1536x1024")), Axis("quality", ("low", "high")))
+    assert found.matrix.exclude == ((("size", "1536x1024"), ("quality", "high")),)
+    assert found.request == (("output_compression", 80), ("output_format", "jpeg"))
+    assert found.limits == Limits(concurrency=16, budget=1_200_500_000_000, images=12_000, timeout=600.0)
+    assert found.retry == Retry(attempts=5, on_unknown="hold", allowance=Share(Decimal("0.01")))
+    assert found.output_path == "{{ slug }}/{{ size }}-{{ key }}"
+    assert found.warnings == ()
+
+
+def test_the_shortest_manifest_has_the_defaults() -> None:
+    found = read(BASE)
+    assert found.limits == Limits(concurrency=8, budget=None, images=None, timeout=600.0)
+    assert found.retry == Retry(attempts=4, on_unknown="retry", allowance=None)
+    assert (found.project, found.samples, found.request, found.axes, found.output_path) == ("", 1, (), (), None)
+
+
+def test_a_section_without_content_is_as_good_as_none() -> None:
+    assert read(BASE + "matrix:\nrequest:\nlimits:\n").axes == ()
+
+
+@pytest.mark.parametrize(
+    ("added", "says"),
+    [
+        ("matrx: {}\n", "6:1: matrx: unknown key (did you mean matrix?)"),
+        ("limits: {concurency: 4}\n", "6:10: limits.concurency: unknown key (did you mean concurrency?)"),
+        ("request: {quality: hihg}\n", "6:20: request.quality: 'hihg' is not one of auto, low, medium, high (did you mean high?)"),
+        ("matrix: {quality: [low, hihg]}\n", "6:25: matrix.quality.1: 'hihg' is not one of auto, low, medium, high (did you mean high?)"),
+        ("request: {quality: max}\n", "6:20: request.quality: 'max' is not one of auto, low, medium, high: the values of gpt-image-2"),
+        ("matrix: {size: 1024x1024}\n", "6:16: matrix.size: must be a list: [1024x1024]"),
+        ("matrix: {size: []}\n", "6:16: matrix.size: has no values"),
+        ("matrix: {size: [auto, auto]}\n", "6:23: matrix.size.1: 'auto' stands twice"),
+        ("request: {size: 1024 x 1024}\n", "6:17: request.size: '1024 x 1024' is not a size such as 1024x1024 (did you mean 1024x1024?)"),
+        ("request: {size: 1024×1024}\n", "6:17: request.size: '1024×1024' is not a size such as 1024x1024 (did you mean 1024x1024?)"),
+        ("request: {size: 1000x1024}\n", "6:17: request.size: gpt-image-2 does not paint 1000x1024: width and height must be multiples of 16"),
+        ("request: {size: 4096x1024}\n", "6:17: request.size: gpt-image-2 does not paint 4096x1024: no side may be longer than 3840; no side may be more than 3 times the other"),
+        ("request: {size: 512x512}\n", "6:17: request.size: gpt-image-2 does not paint 512x512: 262,144 pixels are not between 655,360 and 8,294,400"),
+        ("request: {n: 11}\n", "6:14: request.n: 11 is more than 10"),
+        ("request: {n: two}\n", "6:14: request.n: 'two' is not a whole number"),
+        ("request: {n: 1.5}\n", "6:14: request.n: '1.5' is not a whole number"),
+        ("request: {n: true}\n", "6:14: request.n: 'true' is not a whole number"),
+        ("request: {quality: }\n", "6:19: request.quality: is empty: give a value, or leave the key out"),
+        ("request: {quality: [low, high]}\n", "6:20: request.quality: must be text"),
+        ("request: {svg: fine}\n", "6:16: request.svg: must be a mapping"),
+        ("request: {complexity: low}\n", "6:23: request.complexity: gpt-image-2 has no complexity"),
+        ("request: {model: x}\n", "6:11: request.model: model stands at the top of the manifest, or in the matrix"),
+        ("request: {background: transparent, output_format: jpeg}\n", "6:23: request.background: a transparent background needs output_format png or webp"),
+        ("matrix: {output_compression: [50]}\n", "6:30: matrix.output_compression.0: output_compression is for jpeg and webp only"),
+        ("samples: 0\n", "6:10: samples: 0 is less than 1"),
+        ("samples: three\n", "6:10: samples: 'three' is not a whole number"),
+        ("samples: 2.5\n", "6:10: samples: 2.5 is not a whole number"),
+        ("limits: {budget: $5}\n", "6:18: limits.budget: '$5' is not an amount in USD, such as 12.50"),
+        ("limits: {budget: -1}\n", "6:18: limits.budget: -1 is not an amount in USD, such as 12.50"),
+        ("limits: {timeout: 10 minutes}\n", "6:19: limits.timeout: '10 minutes' is not a time such as 90s, 10m or 1h (up to 24h)"),
+        ("limits: {timeout: 0}\n", "6:19: limits.timeout: 0 is not a time such as 90s, 10m or 1h (up to 24h)"),
+        ("limits: [8]\n", "6:9: limits: must be a mapping"),
+        ("limits: {concurrency: 0}\n", "6:23: limits.concurrency: 0 is less than 1"),
+        ("retry: {on_unknown: no}\n", "6:21: retry.on_unknown: 'no' is not one of retry, hold"),
+        ("retry: {duplicate_allowance: 101%}\n", "6:30: retry.duplicate_allowance: '101%' is not a share such as 1%, nor an amount in USD"),
+        ("operation: edit\n", "6:12: operation: 'edit' is not one of generate"),
+        ("output: {path: ../x}\n", "6:16: output.path: must stay inside the images folder: no / at the beginning, no .."),
+        ("output: {path: /etc/x}\n", "6:16: output.path: must stay inside the images folder: no / at the beginning, no .."),
+        ('output: {path: "{{ key"}\n', "6:16: output.path: not a valid template: unexpected end of template, expected 'end of print statement'."),
+        ('output: {path: "{{ sampel }}"}\n', "6:16: output.path: {{ sampel }} is not defined for the prompt at jobs/x.yaml:5:5 (did you mean sample?)"),
+        ("  - A shirt with #1 on it\n", "6:5: prompts.1: what stands behind # is lost: put the text in quotes, or the comment on its own line"),
+        ("  - prompt: A shirt with #1\n", "6:13: prompts.1.prompt: what stands behind # is lost: put the text in quotes, or the comment on its own line"),
+        ("  - A cat\n    - A dog\n", "6:5: prompts.1: the next line, with its -, became part of this text: indent both alike, or use quotes"),
+        ("  - Sign: No entry\n", "6:5: prompts.1.Sign: the colon makes a mapping of this text: put it in quotes"),
+        ("  - A sign that says: no\n", "6:5: prompts.1.A sign that says: the colon makes a mapping of this text: put it in quotes"),
+        ("  - promt: A fox\n", "6:5: prompts.1.promt: unknown key (did you mean prompt?)"),
+        ("  - #hashtag\n", "6:4: prompts.1: is empty; text that begins with # needs quotes"),
+        ("  - ' '\n", "6:5: prompts.1: the prompt is empty"),
+        ("  - [a, b]\n", "6:5: prompts.1: must be text or a mapping; text that begins with [ needs quotes"),
+        ("  - {vars: {a: [b]}}\n", "6:5: prompts.1: needs prompt: or file:"),
+        ("  - {prompt: 'A {{ animl }}', vars: {animal: [fox]}}\n", "6:14: prompts.1.prompt: {{ animl }} is not defined (did you mean animal?)"),
+        ("  - {prompt: 'A {{ animal', vars: {animal: [fox]}}\n", "6:14: prompts.1.prompt: not a valid template: unexpected end of template, expected 'end of print statement'."),
+        ("  - {prompt: 'A {{ animal }}', vars: {animal: fox}}\n", "6:47: prompts.1.vars.animal: must be a list: [fox]"),
+        ("  - {prompt: 'A {{ animal }}', vars: {animal: []}}\n", "6:47: prompts.1.vars.animal: has no values"),
+        ("  - {file: notes.pdf}\n", "6:12: prompts.1.file: 'notes.pdf' is none of .txt, .csv, .tsv, .jsonl"),
+        ("  - {file: a.txt, prompt: '{{ lin }}'}\n", "6:27: prompts.1.prompt: {{ lin }} is not defined (did you mean line?)"),
+        ("  - {file: a.csv, vars: {a: [b]}}\n", "6:5: prompts.1: vars do not go with file: its columns are the variables"),
+        ("  - {file: a.csv, shuffle: 7}\n", "6:5: prompts.1: shuffle needs take"),
+        ("  - {prompt: A fox, take: 7}\n", "6:5: prompts.1: take and shuffle go with file"),
+        ("matrix: {size: [auto], exclude: [{size: 1024x1024}]}\n", "6:41: matrix.exclude.0.size: excludes nothing: '1024x1024' is not one of auto"),
+        ("matrix: {size: [auto], exclude: [{sise: auto}]}\n", "6:35: matrix.exclude.0.sise: the matrix has no 'sise' (did you mean size?)"),
+        ("matrix: {size: [auto], exclude: [{size: auto}]}\n", "6:33: matrix.exclude: leaves no combination"),
+        ("matrix: {size: [auto], exclude: [{}]}\n", "6:34: matrix.exclude.0: must be a mapping of axes and values"),
+        ("matrix: {size: [auto], exclude: {size: auto}}\n", "6:33: matrix.exclude: must be a list of mappings"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_place(added: str, says: str) -> None:
+    assert refused(BASE + added) == [f"jobs/x.yaml:{says}"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("name: animals\n", "", "1:1: name: is missing"),
+        ("provider: openai\n", "", "1:1: provider: is missing"),
+        ("model: gpt-image-2\n", "model:\n", "3:7: model: is missing"),
+        ("prompts:\n  - A fox\n", "prompts: []\n", "4:10: prompts: is empty"),
+        ("prompts:\n  - A fox\n", "prompts: A fox\n", "4:10: prompts: must be a list: [A fox]"),
+        ("openai", "opnai", "2:11: provider: 'opnai' is not one of openai, sandbox (did you mean openai?)"),
+        ("model: gpt-image-2", "model: [a, b]", "3:8: model: must be text"),
+        ("A fox", "x" * 32_001, "5:5: prompts.0: the prompt has 32,001 characters, and openai takes at most 32,000"),
+    ],
+)
+def test_a_mistake_in_what_is_needed(before: str, after: str, says: str) -> None:
+    assert refused(BASE.replace(before, after)) == [f"jobs/x.yaml:{says}"]
+
+
+def test_five_mistakes_are_told_at_once_from_top_to_bottom() -> None:
+    text = """\
+name: my animals
+provider: openai
+model: gpt-image-2
+prompts:
+  - A shirt with #1 on it
+matrix:
+  size: [1024x1024, 1000x1000]
+  quality: [low, hihg]
+limits:
+  budget: lots
+"""
+    assert [problem.split(": ")[0] for problem in refused(text)] == [
+        "jobs/x.yaml:1:7",
+        "jobs/x.yaml:5:5",
+        "jobs/x.yaml:7:21",
+        "jobs/x.yaml:8:18",
+        "jobs/x.yaml:10:11",
+    ]
+
+
+def test_a_stranger_among_parameters_is_told_what_the_provider_takes() -> None:
+    (problem,) = refused(BASE + "matrix: {qualty: [low]}\n")
+    assert problem.startswith("jobs/x.yaml:6:10: matrix.qualty: not a parameter of openai, which takes background, ")
+    assert problem.endswith("(did you mean quality?)")
+
+
+def test_u1_text_stays_text() -> None:
+    found = read(BASE.replace("gpt-image-2", "1.50").replace("animals", "012") + "  - 1984\n  - no\n  - 16:9\n")
+    assert (found.name, found.model) == ("012", "1.50")
+    assert [source.prompt for source in found.sources] == ["A fox", "1984", "no", "16:9"]
+    assert refused(BASE + "request: {background: no}\n") == [
+        "jobs/x.yaml:6:23: request.background: 'no' is not one of auto, transparent, opaque"
+    ]
+    vars = read(BASE + "  - {prompt: '{{ year }}', vars: {year: [1990, 007, 1.10, true]}}\n").sources[1]
+    assert isinstance(vars, TemplateSource)
+    assert vars.vars == (("year", ("1990", "007", "1.10", "true")),)
+
+
+def test_values_have_one_spelling() -> None:
+    assert read(BASE + "request: {n: '2', size: ' auto '}\n").request == (("n", 2), ("size", "auto"))
+
+
+def test_a_rule_is_told_once_however_many_combinations_break_it() -> None:
+    text = BASE + "matrix: {background: [transparent], output_format: [jpeg, png], quality: [low, medium, high]}\n"
+    assert len(refused(text)) == 1
+    kept = text.replace("}\n", ", exclude: [{output_format: jpeg}]}\n")
+    assert len(read(kept).matrix.exclude) == 1
+
+
+def test_an_axis_goes_before_the_request() -> None:
+    text = BASE + "request: {output_format: jpeg}\nmatrix: {background: [transparent], output_format: [png]}\n"
+    assert read(text).request == (("output_format", "jpeg"),)
+
+
+def test_values_are_checked_against_each_model_that_they_meet() -> None:
+    text = BASE + "matrix: {model: [gpt-image-2, gpt-image-2.5], quality: [low, max]}\n"
+    assert refused(text) == [
+        "jobs/x.yaml:6:63: matrix.quality.1: 'max' is not one of auto, low, medium, high: the values of gpt-image-2"
+    ]
+    read(text.replace("}\n", ", exclude: [{model: gpt-image-2, quality: max}]}\n"))
+
+
+def test_a_model_of_a_fixed_size_list() -> None:
+    (problem,) = refused(BASE.replace("gpt-image-2", "gpt-image-1-mini") + "request: {size: 2048x2048}\n")
+    assert problem.endswith("one of auto, 1024x1024, 1536x1024, 1024x1536: the sizes of gpt-image-1-mini")
+
+
+@pytest.mark.parametrize(
+    ("model", "warns"),
+    [
+        ("gpt-image-1", "the model 'gpt-image-1' was retired on 2026-10-23"),
+        ("gpt-image-1.5", "the model 'gpt-image-1.5' will be retired on 2026-12-01, in 10 days"),
+        ("flux", "the catalog does not know the model 'flux': it is sent as it stands, its values are not checked"),
+    ],
+)
+def test_a_doubtful_model_is_a_warning(model: str, warns: str) -> None:
+    assert read(BASE.replace("gpt-image-2", model)).warnings == (warns,)
+
+
+def test_u7_a_huge_matrix_is_counted_and_never_made() -> None:
+    numbers = ", ".join(map(str, range(100)))
+    text = BASE + f"matrix: {{output_compression: [{numbers}], frame_duration_ms: [{numbers}], n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], safety_identifier: [{numbers}]}}\n"  # noqa: E501
+    assert refused(text) == ["jobs/x.yaml:6:1: matrix: 10,000,000 combinations are more than 100,000"]
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../b", ".", "..", ".hidden", "a b", "x" * 101, "a\\b", "x."])
+def test_u10_a_name_is_one_folder(name: str) -> None:
+    assert "name: must be a folder's name" in refused(BASE.replace("animals", f"'{name}'"))[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "the file is empty"),
+        (b"# nothing\n", "the file is empty"),
+        (b"- A fox\n", "a manifest begins with keys"),
+        (BASE.encode("utf-16"), "the file is UTF-16: save it as UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", "the file is not UTF-8 text"),
+        (b"name: a\0b", "holds the character U+0000"),
+    ],
+)
+def test_u13_a_file_that_is_no_manifest(tmp_path: Path, data: bytes, says: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(data)
+    with pytest.raises(ManifestError, match=says.replace("+", r"\+")):
+        manifest.load(file, {})
+
+
+def test_u13_crlf_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + BASE.replace("\n", "\r\n").encode())
+    assert [source.prompt for source in manifest.load(file, {}).sources] == ["A fox"]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="No such file"):
+        manifest.load(tmp_path / "x.yaml", {})
+
+
+def test_the_environment_may_move_a_named_provider() -> None:
+    found = read(BASE, environ={"OPENAI_BASE_URL": "https://proxy.example/v1"})
+    assert (found.provider.base_url, found.provider.identity) == (
+        "https://proxy.example/v1",
+        "openai@https://proxy.example",
+    )
+
+
+def test_a_provider_of_ones_own_borrows_what_its_dialect_knows() -> None:
+    own = "{dialect: openai, base_url: 'http://127.0.0.1:8080/v1/', price: {image: 0.04}, parameters: {seed: {kind: integer}}}"
+    found = read(BASE.replace("openai", own, 1) + "request: {seed: 4, quality: low}\n")
+    assert found.provider.identity == "openai@http://127.0.0.1:8080"
+    assert (found.provider.base_url, found.provider.price) == ("http://127.0.0.1:8080/v1", Price(image=0.04))
+    assert (found.provider.prompt_most, found.provider.prices) == (32_000, "openai")
+    assert (found.provider.api_key_env, found.provider.headers_env, found.provider.hosts) == ("", {}, ())
+    assert found.request == (("quality", "low"), ("seed", 4))
+
+
+def test_a_provider_of_ones_own_may_have_a_name() -> None:
+    own = "{name: mine, dialect: openai, base_url: 'http://[::1]:8080'}"
+    assert read(BASE.replace("openai", own, 1)).provider.identity == "mine"
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ("{dialect: openai}", "provider.base_url: is missing"),
+        ("{dialect: opnai, base_url: 'http://localhost'}", "provider.dialect: 'opnai' is not one of openai"),
+        ("{name: openai, dialect: openai, base_url: 'http://localhost'}", "provider.name: 'openai' is the catalog's"),
+        ("{dialect: openai, base_url: 'http://api.openai.com/v1'}", "must be https"),
+        ("{dialect: openai, base_url: 'https://me:secret@api.openai.com'}", "no user name, no query"),
+        ("{dialect: openai, base_url: 'https://api.openai.com?x=1'}", "no user name, no query"),
+        ("{dialect: openai, base_url: 'https://api.openai.com\\@evil.example'}", "no user name, no query"),
+        ("{dialect: openai, base_url: 'file:///etc/passwd'}", "no user name, no query"),
+        ("{dialect: openai, base_url: 'http://localhost', price: {}}", "provider.price: is empty"),
+        ("{dialect: openai, base_url: 'http://localhost', price: {image: -1}}", "cannot be less than nothing"),
+        ("{dialect: openai, base_url: 'http://localhost', price: {imag: 1}}", "unknown key (did you mean image?)"),
+        ("{dialect: openai, base_url: 'http://localhost', api_key_env: sk-123}", "not the name of an environment variable"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_provider_of_ones_own(own: str, says: str) -> None:
+    (problem,) = refused(BASE.replace("openai", own, 1))
+    assert says in problem
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.evil.example", "api.openai.com.evil.example", "169.254.169.254"])
+def test_a_key_goes_to_no_host_that_only_the_manifest_names(host: str) -> None:
+    text = BASE.replace("openai", f"{{dialect: openai, base_url: 'https://{host}/v1', api_key_env: OPENAI_API_KEY}}", 1)
+    assert refused(text) == [
+        f"jobs/x.yaml:2:39: provider.base_url: the key in OPENAI_API_KEY would go to {host}, "
+        f"a host that is not in the catalog: allow it with --trust-host {host}"
+    ]
+    assert read(text, trust_hosts=frozenset({host})).provider.host == host
+
+
+def test_an_override_goes_before_the_file() -> None:
+    found = read(BASE + "limits: {images: 3}\n", {"limits.budget": 5, "request.quality": "high", "name": "2024"})
+    assert (found.limits.budget, found.limits.images) == (5_000_000_000, 3)
+    assert (found.request, found.name) == ((("quality", "high"),), "2024")
+    assert read(BASE, {"matrix.size": "[auto, 1024x1024]"}).axes == (Axis("size", ("auto", "1024x1024")),)
+
+
+def test_a_mistake_in_an_override_names_the_option() -> None:
+    assert refused(BASE, {"request.quality": "hihg", "limits.x.y": 1, "samples": "0"}) == [
+        "--set limits.x.y: limits.x: unknown key",
+        "--set request.quality: request.quality: 'hihg' is not one of auto, low, medium, high (did you mean high?)",
+        "--set samples: samples: 0 is less than 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "runs"),
+    [
+        ("/work/zoo/jobs/animals.yaml", "/work/zoo/runs"),
+        ("/work/zoo/animals.yaml", "/work/zoo/runs"),
+        ("/jobs/deep/animals.yaml", "/jobs/deep/runs"),
+    ],
+)
+def test_runs_are_beside_the_manifest_or_its_jobs_folder(file: str, runs: str) -> None:
+    assert manifest.runs_folder(Path(file)) == Path(runs)
+
+
+def test_runs_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jobs").mkdir()
+    monkeypatch.chdir(tmp_path / "jobs")
+    assert manifest.runs_folder(Path("x.yaml")) == tmp_path / "runs"
