@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -9,13 +10,14 @@ import anyio.to_thread
 
 from batchgen import images
 from batchgen.catalog import Provider, origin
+from batchgen.client import Sink
 from batchgen.dialects.base import Dialect
 from batchgen.errors import Pending, ProviderError, Rejected, Unknown, Unusable
 from batchgen.spool import Spool
 from batchgen.task import Attempt, Image, ImageState
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply, Request
 
-Send = Callable[[Request, Path], Awaitable[Reply]]
+Send = Callable[[Request, Sink], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ async def perform(attempt: Attempt, bench: Bench, send: Send, *, buy: bool) -> O
     k = 0
     while isinstance(step, Request):
         k += 1
-        fresh = not bench.spool.holds(attempt.id, k)
+        fresh = (buy and k == 1) or not bench.spool.holds(attempt.id, k)
         if fresh and k == 1 and not buy:
             raise Unknown("cut off before a whole answer was on the disk", code="cut")
         reply = await _ask(step, attempt, bench, send, k) if fresh else None
@@ -52,13 +54,14 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
     if k > 1 and not _may_fetch(request.url, bench.provider):
         raise Unusable(f"the answer links to {origin(request.url)}, which is not https", code="link_refused")
     try:
-        return await send(request, bench.spool.sink(attempt.id, k))
+        return await send(request, partial(bench.spool.sink, attempt.id, k))
     except ProviderError as error:
         raise _free(error) if k > 1 else error from None
 
 
 def _hear(talk: Conversation, reply: Reply | None, attempt: Attempt, bench: Bench, k: int) -> Request | Outcome:
     """Make a reply durable, then let the dialect read it, then save what it found: one hand-over to a thread."""
+    bench.spool.sweep()
     if reply is None:
         reply = bench.spool.load(attempt.id, k)
     else:

@@ -3,22 +3,26 @@
 import json
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import anyio
 import httpx
 
-from batchgen import __version__
+from batchgen import __version__, disk
 from batchgen.catalog import loopback
 from batchgen.errors import Blocked, Rejected, StorageError, Unknown, Unsent, Unusable
 from batchgen.wire import Reply, Request
 
+Sink = Callable[[], Path]
+"""Where a reply's body goes, made when it is first needed."""
+
 CONNECT = 15.0  # seconds
+IN_MEMORY = 256 * 1024  # bytes of a body that are not worth a file of their own on the event loop
 for name in ("httpx", "httpcore"):  # their INFO lines show signed links, their DEBUG lines cookies
     logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -49,8 +53,8 @@ class Client:
         with anyio.CancelScope(shield=True):
             await self._http.aclose()
 
-    async def send(self, request: Request, sink: Path, headers: Mapping[str, str]) -> Reply:
-        """Send a request and stream the reply's raw body to `sink`.
+    async def send(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:
+        """Send a request and take in the reply's raw body; a large one is streamed to `sink`.
 
         Raises Unsent where it never left, Unknown where it left and no whole reply came, Blocked where the host cannot
         be trusted, Unusable where the body is beyond all bounds, StorageError where the disk cannot take it.
@@ -70,7 +74,7 @@ class Client:
             await self._renew()
             raise
 
-    async def _exchange(self, request: Request, sink: Path, headers: Mapping[str, str]) -> Reply:
+    async def _exchange(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:
         auth = self._access.auth if request.auth else {}
         url = request.url if "://" in request.url else f"{self._access.base_url}/{request.url}"
         content = None if request.json is None else json.dumps(request.json, ensure_ascii=False).encode()
@@ -78,8 +82,8 @@ class Client:
         async with self._http.stream(
             request.method, url, content=content, headers={**kind, **auth, **headers}
         ) as response:
-            await _pour(response, sink, request.body_most)
-            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, sink)
+            body = await _pour(response, sink, request.body_most)
+            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
 
     async def _renew(self) -> None:
         """A client that was cut off in the middle is thrown away."""
@@ -88,32 +92,56 @@ class Client:
         self._http = _fresh(self._access)
 
 
-async def _pour(response: httpx.Response, sink: Path, most: int) -> None:
-    """Raw bytes from the socket to the file: never a whole body in memory, nothing inflated."""
-    size = 0
-    with _opened(sink) as file:
-        async for chunk in response.aiter_raw():
-            size += len(chunk)
-            if size > most:
-                raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
-            try:
-                file.write(chunk)
-            except OSError as error:
-                raise _full(sink, error) from error
-    expected = response.headers.get("content-length")
-    if expected is not None and expected.isdigit() and size < int(expected):
-        raise Unknown(f"the answer was cut at {size} of {expected} bytes", code="cut")
-
-
-def _opened(sink: Path):  # type: ignore[no-untyped-def]
+async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path:
+    """Raw bytes off the socket: a small body stays in memory, a large one goes to its file as it comes."""
+    poured = Poured(sink)
     try:
-        return sink.open("wb", buffering=0)
-    except OSError as error:
-        raise _full(sink, error) from error
+        async for chunk in response.aiter_raw():
+            poured.take(chunk)
+            if poured.size > most:
+                raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
+    finally:
+        poured.close()
+    expected = response.headers.get("content-length", "")
+    if expected.isdigit() and poured.size < int(expected):
+        raise Unknown(f"the answer was cut at {poured.size} of {expected} bytes", code="cut")
+    return poured.body
 
 
-def _full(sink: Path, error: OSError) -> StorageError:
-    return StorageError(f"the spool cannot be written: {error.strerror} ({sink}). Free the space, then run again.")
+class Poured:
+    """A body on its way in. Small ones are written by whoever makes them durable: the event loop should not."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._chunks: list[bytes] = []
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
+        self.size = 0
+
+    def take(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._chunks.append(chunk)
+        if self.size > IN_MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        try:
+            if self._file is None:
+                self._path = self._sink()
+                self._file = self._path.open("wb", buffering=0)
+            for chunk in self._chunks:
+                disk.write_all(self._file.fileno(), chunk)
+        except OSError as error:
+            raise StorageError(f"the spool cannot be written: {error.strerror}. Free the space, then run again.") from error
+        self._chunks.clear()
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+
+    @property
+    def body(self) -> bytes | Path:
+        return self._path or b"".join(self._chunks)
 
 
 def _named(error: httpx.HTTPError) -> Unsent | Unknown | Blocked | Rejected:

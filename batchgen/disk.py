@@ -43,12 +43,17 @@ def write_synced(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Make a new file with `data`, fsynced; its folder is not."""
     handle = os.open(path, NEW, mode)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view) :]
+        write_all(handle, data)
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """Write it all, however little the system takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def sync_file(path: Path) -> None:

@@ -38,6 +38,7 @@ _HINTS = (
     ("mapping values are not allowed", "there is a colon in text without quotes, or a line is indented too far"),
     ("while scanning a quoted scalar", "a quote is opened here and never closed"),
     ("unknown escape character", 'inside "double" quotes a backslash is written \\\\; or use single quotes'),
+    ("invalid Unicode", "write the character itself, not half of it as \\uD83E"),
     ("\t", "indent with spaces, not with tabs"),
     ("while scanning an alias", "text that begins with * needs quotes"),
     ("while scanning an anchor", "text that begins with & needs quotes"),

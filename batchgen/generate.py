@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import anyio
-import anyio.to_thread
 import tenacity
 
 from batchgen import settle
@@ -131,11 +130,12 @@ class Errand:
         ), error
 
     def _failure(self, attempt: Attempt, error: ProviderError) -> Settlement:
+        error.args = (self._buyer.lane.redact(str(error)),)  # before it reaches a ledger, a log or an eye
         case = Case(attempt, self._tries, self._buyer.policy, self._buyer.purse.allowance)
         settled = settle.failure(case, error)
         self._buyer.purse.allowance.reserve(settled.allowance)
         self._tell(error)
-        return replace(settled, error=self._buyer.lane.redact(settled.error))
+        return settled
 
     def _tell(self, error: ProviderError) -> None:
         """Let the lane's breaker know."""
@@ -149,7 +149,7 @@ class Errand:
                 lane.block(Blocked(f"its first answers were all the same: {error}", code=error.code))
         elif not isinstance(error, Unsent):
             lane.breaker.connected()
-        elif lane.breaker.unsent():
+        elif lane.breaker.unsent(anyio.current_time()):
             lane.block(Blocked(f"it was never reached: {error}", code=error.code))
 
     async def _abandon(self, attempt: Attempt) -> None:
@@ -176,7 +176,7 @@ class Errand:
         buyer.purse.settle(attempt, settled)
         buyer.settled(attempt.task, settled)
         if settled.attempt is not AttemptState.UNUSABLE:  # that answer is kept for a person to look at
-            await anyio.to_thread.run_sync(bench.spool.clear, attempt.id, limiter=bench.threads)
+            bench.spool.discard(attempt.id)
 
     def _next(self, settled: Settlement, error: ProviderError | None) -> float | None:
         if settled.task is not TaskState.DOING or error is None:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from batchgen.catalog import Provider
 from batchgen.client import Access
 from batchgen.dialects import DIALECTS
 from batchgen.engines import local
-from batchgen.errors import Blocked, LockedError, StorageError, UsageError
+from batchgen.errors import BatchgenError, Blocked, LockedError, StorageError, UsageError
 from batchgen.folder import Folder
 from batchgen.generate import Buyer
 from batchgen.lane import Lane
@@ -80,7 +80,7 @@ class Job:
                 provider = await stack.enter_async_context(self._provider())
                 books_ = await stack.enter_async_context(ledger.open_for_writing(folder.ledger))
                 lane = await stack.enter_async_context(self._lane(provider, auth))
-                return await self._drive(books_, lane)
+                return await self._noted(books_, lane)
 
     @asynccontextmanager
     async def _provider(self) -> AsyncIterator[Provider]:
@@ -105,7 +105,26 @@ class Job:
         access = Access(provider.base_url, auth, limits.timeout, provider.keepalive)
         return Lane(provider, bench, access, limits.concurrency)
 
-    async def _drive(self, books_: Ledger, lane: Lane) -> Ended:
+    async def _noted(self, books_: Ledger, lane: Lane) -> Ended:
+        """Drive, and write down how it ended, however it ended."""
+        ended = Ended(7, "told to leave at once")
+        try:
+            cap = await self._drive(books_, lane)
+            ended = conclude(await books_.states(), cap, lane.blocked)
+        except BatchgenError as error:
+            ended = Ended(error.exit_code, str(error))
+            raise
+        except Exception as error:
+            ended = Ended(1, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            log.info("ended with %d: %s", ended.exit_code, ended.reason)
+            with suppress(StorageError):  # it may be what ended us
+                await books_.end(ended.exit_code, ended.reason)
+        return ended
+
+    async def _drive(self, books_: Ledger, lane: Lane) -> str:
+        """Recover, enqueue, buy; returns the cap that was reached, or ""."""
         resumed = await self._recover(books_, lane.bench.spool)
         await self._enqueue(books_)
         purse = await self._purse(books_, lane.provider)
@@ -116,11 +135,7 @@ class Job:
         policy = Policy(retry.attempts, retry.on_unknown == "retry")
         buyer = Buyer(books_, lane, purse, policy, self.progress.settled, local.NAME)
         self.started.set()
-        cap = await local.drive(buyer, resumed)
-        ended = conclude(await books_.states(), cap, lane.blocked)
-        log.info("ended with %d: %s", ended.exit_code, ended.reason)
-        await books_.end(ended.exit_code, ended.reason)
-        return ended
+        return await local.drive(buyer, resumed)
 
     async def _recover(self, books_: Ledger, spool: Spool) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""
@@ -128,7 +143,8 @@ class Job:
         found = await books_.open_attempts()
         kept = {attempt.id for attempt in found} | await books_.unusable_attempts()
         for stale in set(spool.attempts()) - kept:
-            spool.clear(stale)
+            spool.discard(stale)
+        spool.sweep()
         if found:
             log.info("%d attempts of an earlier run are open", len(found))
         return found
@@ -158,7 +174,7 @@ class Job:
         self.progress.states = await books_.states()
         self.progress.states[TaskState.TODO] += self.progress.states.pop(TaskState.DOING)
         self.progress.states[TaskState.DOING] = 0
-        self.progress.spent, self.progress.expected = spent.high, expected
+        self.progress.expected = expected
         return Purse(
             provider,
             budget=Cap(limits.budget, spent.high),

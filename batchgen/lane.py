@@ -3,13 +3,13 @@
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from batchgen.attempt import Bench, Send
 from batchgen.catalog import Provider
-from batchgen.client import Access, Client
+from batchgen.client import Access, Client, Sink
 from batchgen.errors import Blocked
 from batchgen.limits import Breaker
 from batchgen.task import Attempt
@@ -44,6 +44,7 @@ class Lane:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+        await anyio.to_thread.run_sync(self.bench.spool.sweep, limiter=self.bench.threads)
 
     @property
     def stopped(self) -> bool:
@@ -78,7 +79,7 @@ class Lane:
         if self.provider.idempotency:
             headers["idempotency-key"] = attempt.purchase
 
-        async def send(request: Request, sink: Path) -> Reply:
+        async def send(request: Request, sink: Sink) -> Reply:
             return await client.send(request, sink, headers if request.auth else {})
 
         return send

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 HINT_MOST = 600.0  # seconds that a provider's Retry-After is believed
 BACKOFF_LEAST, BACKOFF_MOST = 1.0, 60.0
 SAME_REJECTIONS = 10
-FRUITLESS_CONNECTS = 8
+UNREACHED_MOST = 30.0  # seconds that a host may stay out of reach before it ever answered
 
 
 @dataclass(slots=True)
@@ -30,29 +30,30 @@ class Cap:
 class Breaker:
     """Says when a lane is of no use: its first answers all the same rejection, or no connection ever made."""
 
-    heard: bool = False
+    reached: bool = False
+    understood: bool = False
     rejections: list[str] = field(default_factory=list)
-    fruitless: int = 0
+    since: float | None = None
 
     def answered(self) -> None:
-        """The provider made an image, or refused one: the lane works."""
-        self.heard, self.fruitless = True, 0
+        """The provider made an image, or refused one for what it shows: the lane works."""
+        self.reached = self.understood = True
 
     def connected(self) -> None:
-        self.fruitless = 0
+        self.reached = True
 
     def rejected(self, reason: str) -> bool:
         """True where the first ten answers were all this rejection."""
-        self.fruitless = 0
+        self.reached = True
         self.rejections.append(reason)
-        if self.heard or len(self.rejections) > SAME_REJECTIONS:
+        if self.understood or len(self.rejections) > SAME_REJECTIONS:
             return False
         return len(self.rejections) == SAME_REJECTIONS and len(set(self.rejections)) == 1
 
-    def unsent(self) -> bool:
+    def unsent(self, now: float) -> bool:
         """True where the host was never reached. Once it was, the network may come back: waiting costs nothing."""
-        self.fruitless += 1
-        return not self.heard and not self.rejections and self.fruitless >= FRUITLESS_CONNECTS
+        self.since = now if self.since is None else self.since
+        return not self.reached and now - self.since >= UNREACHED_MOST
 
 
 def backoff(tries: int, hint: float | None, chance: random.Random) -> float:

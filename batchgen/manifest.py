@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -120,7 +120,7 @@ def loads(
     """
     tree = document.parse(text, str(path))
     for key, value in (overrides or {}).items():
-        said = value if isinstance(value, str) else json.dumps(value)
+        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         tree = tree.override(tuple(key.split(".")), document.parse(said, f"--set {key}"))
     return _read(tree, text, _World(path, environ, trust_hosts, today or date.today()))
 
@@ -141,14 +141,12 @@ def _read(tree: Document, text: str, world: _World) -> Manifest:
     provider = endpoint.read(value.get("provider"), world.environ, world.trust_hosts, problems)
     found = sources.read(value.get("prompts"), world.file.parent, provider, problems)
     wanted = _wanted(value, provider, problems)
+    names = PATH_NAMES.union(_section(value, "request"), _section(value, "matrix")) - {"exclude"}
+    if output is not None and output.path is not None:
+        _check_path(output.path, names, found, problems)
     problems.settle()
-    assert top is not None  # what is None has told its problems, and they are settled
-    assert limits is not None
-    assert retry is not None
-    assert output is not None
-    assert provider is not None
-    assert wanted is not None
-    manifest = Manifest(
+    assert top and limits and retry and output and provider and wanted  # noqa: PT018 (a None has told its problems)
+    return Manifest(
         file=world.file,
         text=text,
         name=tree.text(("name",), top.name),
@@ -165,9 +163,6 @@ def _read(tree: Document, text: str, world: _World) -> Manifest:
         output_path=output.path,
         warnings=tuple(_warnings(wanted.models, world.today)),
     )
-    _check_path(manifest, problems)
-    problems.settle()
-    return manifest
 
 
 def _sections(tree: Document, problems: Problems) -> dict[str, object]:
@@ -249,21 +244,21 @@ def _warnings(models: Iterable[str], today: date) -> Iterator[str]:
             yield f"the model {name!r} will be retired on {day}, in {(day - today).days} days"
 
 
-def _check_path(manifest: Manifest, problems: Problems) -> None:
+def _check_path(path: str, names: frozenset[str], found: Sequence[Source], problems: Problems) -> None:
+    """Whether every row has the variables of the output path, as far as one can know without reading files."""
     loc = ("output", "path")
-    if manifest.output_path is None:
-        return
-    if manifest.output_path.startswith("/") or ".." in manifest.output_path.split("/"):
+    if path.startswith("/") or ".." in path.split("/"):
         problems.add(loc, "must stay inside the images folder: no / at the beginning, no ..")
     try:
-        asked = template.compile(manifest.output_path).variables - manifest.path_names
+        asked = template.compile(path).variables - names
     except ValueError as error:
         problems.add(loc, str(error))
         return
+    known = names.union(*(_own(source) or () for source in found))
     for name in sorted(asked):
-        if lacking := _lacking(name, manifest.sources):
-            known = manifest.path_names.union(*(_own(source) or () for source in manifest.sources))
-            problems.add(loc, f"{{{{ {name} }}}} is not defined for the prompt at {lacking}{nearest(name, known)}")
+        if lacking := _lacking(name, found):
+            says = f"{{{{ {name} }}}} is not defined for the prompt at {lacking}{nearest(name, known - {name})}"
+            problems.add(loc, says)
 
 
 def _lacking(name: str, found: Iterable[Source]) -> str:

@@ -59,8 +59,11 @@ def check(manifest: Manifest) -> Counts:
     each = len(wanted) * manifest.samples
     _refuse(sum(_known(source) for source in manifest.sources) * each, manifest)
     count = prompt_bytes = 0
+    names = paths(manifest, wanted)
     for row in rows(manifest):
         count += 1
+        if manifest.output_path:
+            names.of(row)(0, 1, "")  # a template of the user's may fail
         prompt_bytes += len(row.prompt.encode())
         _refuse(count * each, manifest)
     images = sum(variant.images for variant in wanted) * manifest.samples

@@ -16,7 +16,6 @@ class Progress:
 
     states: dict[TaskState, int] = field(default_factory=lambda: dict.fromkeys(TaskState, 0))
     images: int = 0
-    spent: int = 0  # at most, over the job's life, without what is on its way
     expected: int = 0  # of the whole job
     started: float = field(default_factory=time.monotonic)
     lane: Lane | None = None
@@ -32,8 +31,12 @@ class Progress:
         """Tasks that need nothing more."""
         return sum(self.states[state] for state in OVER)
 
+    @property
+    def spent(self) -> int:
+        """At most, over the job's life, without what is on its way."""
+        return self.purse.budget.used - self.purse.on_the_way if self.purse else 0
+
     def settled(self, task: Task, settled: Settlement) -> None:
-        self.spent += settled.cost_high or 0
         self.images += sum(image.state is ImageState.SAVED for image in settled.images)
         if settled.task in OVER:
             self.states[settled.task] += 1

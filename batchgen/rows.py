@@ -20,6 +20,7 @@ from batchgen.task import canonical
 
 PROBLEMS_MOST = 20
 LINE_MOST = 16 * 2**20
+TABLES = (".csv", ".tsv")
 
 _CSV_SAYS = {
     "unexpected end of data": "a quote is opened here and never closed",
@@ -69,9 +70,12 @@ def _read(source: Source, manifest: Manifest, numbers: Iterator[int]) -> Iterato
         yield Row(next(numbers), source.prompt, {}, source.where)
         return
     maker = _Maker.of(source, manifest)
+    table = isinstance(source, FileSource) and source.path.suffix.lower() in TABLES
     try:
         for record in _combined(source) if isinstance(source, TemplateSource) else _chosen(source):
             yield maker.row(record, next(numbers))
+            if table and not record.wrong and maker.lacks(record.variables):
+                return  # and so does every other row
     except ManifestError as error:  # the file cannot be read further
         yield from error.problems
 
@@ -91,8 +95,8 @@ class _Maker:
         return cls(compiled, path | compiled.variables if compiled else path, manifest)
 
     def row(self, record: _Record, number: int) -> Row | str:
-        if record.wrong:
-            return f"{record.where}: {record.wrong}"
+        if wrong := record.wrong or self.lacks(record.variables):
+            return f"{record.where}: {wrong}"
         try:
             prompt = self.prompt(record.variables).strip()
         except ValueError as error:
@@ -100,16 +104,20 @@ class _Maker:
         wrong = flaw(prompt, self.manifest.provider)
         return f"{record.where}: {wrong}" if wrong else Row(number, prompt, record.variables, record.where)
 
+    def lacks(self, variables: Mapping[str, str]) -> str:
+        """What these variables lack, or nothing."""
+        for name in sorted(self.asked - variables.keys()):
+            return f"{{{{ {name} }}}} is not defined{nearest(name, variables)}"
+        if self.template is None and not _prompt_column(variables):
+            return f"no column is named prompt: write prompt: with {{{{ … }}}} around some of {', '.join(variables)}"
+        return ""
+
     def prompt(self, variables: Mapping[str, str]) -> str:
-        for name in self.asked - variables.keys():
-            raise ValueError(f"{{{{ {name} }}}} is not defined{nearest(name, variables)}")
         return self.template.render(variables) if self.template else variables[_prompt_column(variables)]
 
 
 def _prompt_column(names: Iterable[str]) -> str:
-    if found := [name for name in names if name.lower() in ("prompt", "line")]:
-        return found[0]
-    raise ValueError(f"no column is named prompt: write prompt: with {{{{ … }}}} around some of {', '.join(names)}")
+    return next((name for name in names if name.lower() in ("prompt", "line")), "")
 
 
 def _combined(source: TemplateSource) -> Iterator[_Record]:
@@ -156,13 +164,19 @@ def _objects(path: Path) -> Iterator[_Record]:
     for number, line in _lines(path):
         where = f"{path}:{number}"
         try:
-            if line.strip():
-                yield _Record(where, _object(json.loads(line, parse_constant=_no_constant)))
-        except (ValueError, RecursionError) as error:
+            if line := line.strip():
+                yield _Record(where, _object(line))
+        except ValueError as error:
             yield _Record(where, {}, f"not a JSON object: {error}")
 
 
-def _object(value: object) -> Mapping[str, str]:
+def _object(line: str) -> Mapping[str, str]:
+    try:
+        value = json.loads(line, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("a line holds {…}")
     return {_variable(name): _text(found) for name, found in value.items()}
@@ -185,6 +199,8 @@ def _table(path: Path, lines: Iterator[tuple[int, list[str]]]) -> Iterator[_Reco
     used = [name for name in names if name]
     if len(set(used)) != len(used) or not used:
         raise ManifestError(f"{path}:{number}: the first line must name the columns, each once: {', '.join(header)}")
+    if len(header) == 1 and ";" in header[0]:
+        raise ManifestError(f"{path}:{number}: columns are separated by commas (.csv) or tabs (.tsv), not by ;")
     for number, cells in lines:
         where = f"{path}:{number}"
         if len(cells) == len(names):

@@ -7,8 +7,8 @@ a reply without a head that fits its body was cut off, and is none.
 import json
 import shutil
 import zlib
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen import disk
@@ -17,37 +17,41 @@ from batchgen.wire import Reply
 UNKEPT = {"set-cookie", "authorization"}
 
 
-@dataclass(frozen=True, slots=True)
 class Spool:
-    folder: Path
+    """The folder of all open attempts' replies. What blocks says so: call it in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stale: deque[str] = deque()
 
     def sink(self, attempt: str, k: int) -> Path:
-        """Where the body of the k-th reply (from 1) is to be streamed."""
+        """Where the body of the k-th reply (from 1) is to be streamed. Blocks."""
         with disk.storage("the spool"):
             (self.folder / attempt).mkdir(mode=0o700, exist_ok=True)
             (self.folder / attempt / f"{k}.head").unlink(missing_ok=True)
+            (self.folder / attempt / f"{k}.body").unlink(missing_ok=True)
         return self.folder / attempt / f"{k}.body"
 
     def seal(self, attempt: str, k: int, reply: Reply) -> None:
-        """Make a streamed reply durable; from here on it is never asked for again. Blocks: call it in a thread."""
-        folder = self.folder / attempt
-        body = folder / f"{k}.body"
-        head = {
-            "status": reply.status,
-            "headers": {name: value for name, value in reply.headers.items() if name not in UNKEPT},
-            **_fingerprint(body),
-        }
+        """Make a reply durable; from here on it is never asked for again. Blocks."""
+        body = self.sink(attempt, k) if isinstance(reply.body, bytes) else reply.body
+        headers = {name: value for name, value in reply.headers.items() if name not in UNKEPT}
+        head = {"status": reply.status, "headers": headers, **_fingerprint(reply.body)}
         with disk.storage("the spool"):
-            disk.sync_file(body)
-            disk.write_synced(folder / f"{k}.head", json.dumps(head).encode())
-            disk.sync_folder(folder)
+            if isinstance(reply.body, bytes):
+                disk.write_synced(body, reply.body)
+            else:
+                disk.sync_file(body)
+            disk.write_synced(body.with_suffix(".head"), json.dumps(head).encode())
+            disk.sync_folder(body.parent)
             disk.sync_folder(self.folder)
 
     def holds(self, attempt: str, k: int) -> bool:
+        """Whether the k-th reply was sealed."""
         return (self.folder / attempt / f"{k}.head").exists()
 
     def load(self, attempt: str, k: int) -> Reply | None:
-        """The k-th reply, if it came whole and is undamaged."""
+        """The k-th reply, if it came whole and is undamaged. Blocks."""
         body = self.folder / attempt / f"{k}.body"
         try:
             head = json.loads((self.folder / attempt / f"{k}.head").read_bytes())
@@ -58,19 +62,30 @@ class Spool:
             return None
 
     def forget(self, attempt: str, k: int) -> None:
-        """Drop the k-th reply, so that it is asked for again."""
+        """Drop the k-th reply, so that it is asked for again. Blocks."""
         (self.folder / attempt / f"{k}.head").unlink(missing_ok=True)
 
-    def clear(self, attempt: str) -> None:
-        """Drop everything of a settled attempt."""
-        shutil.rmtree(self.folder / attempt, ignore_errors=True)
+    def discard(self, attempt: str) -> None:
+        """A settled attempt's replies are needed no more; the next sweep removes them."""
+        self._stale.append(attempt)
+
+    def sweep(self) -> None:
+        """Remove what was discarded. Blocks; what a crash leaves, the next start removes."""
+        while self._stale:
+            try:
+                folder = self.folder / self._stale.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            shutil.rmtree(folder, ignore_errors=True)
 
     def attempts(self) -> Iterator[str]:
         """The attempts that have a folder here."""
         return (entry.name for entry in self.folder.iterdir() if entry.is_dir())
 
 
-def _fingerprint(body: Path) -> dict[str, int]:
+def _fingerprint(body: bytes | Path) -> dict[str, int]:
+    if isinstance(body, bytes):
+        return {"size": len(body), "crc32": zlib.crc32(body)}
     size, crc = 0, 0
     with body.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import yaml
 
 from batchgen.document import DEPTH_MOST, decode, parse
 from batchgen.errors import ManifestError
@@ -53,6 +54,15 @@ def test_u1_only_plain_numbers_flags_and_nulls_are_not_text(text: str, value: ob
     assert found == {"key": value}
     assert isinstance(found, dict)
     assert type(found["key"]) is type(value)
+
+
+def test_without_the_c_library_all_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "a: 16:9\nb: [狐, 🦊 # c\n  , 'x']\nc: |\n  A\n  B\n"
+    fast = parse(text, "x.yaml")
+    monkeypatch.setattr("batchgen.document._LOADER", yaml.SafeLoader)
+    assert parse(text, "x.yaml") == fast
+    assert "a quote is opened here and never closed" in refused('- "A fox\n- b')[0]
+    assert "nested deeper than 32 levels" in refused("[" * 5_000)[0]
 
 
 def test_keys_are_text() -> None:
@@ -167,12 +177,18 @@ def test_u8_an_escaped_surrogate_is_refused() -> None:
         ("- 'A fox\n- b", "1:3: not valid YAML: a quote is opened here and never closed"),
         ('- "A fox" in snow', "1:11: not valid YAML: check the indentation; text that begins with a quote"),
         ("- 'it's'", "1:7: not valid YAML: check the indentation; text that begins with a quote"),
-        ('- "C:\\quiet"', "1:6: not valid YAML: inside \"double\" quotes a backslash is written \\\\; or use single quotes"),
+        (
+            '- "C:\\quiet"',
+            '1:6: not valid YAML: inside "double" quotes a backslash is written \\\\; or use single quotes',
+        ),
         ("- @home", "1:3: not valid YAML: text that begins with this character needs quotes"),
         ("- 50% off\n- % off", "2:3: not valid YAML: text that begins with this character needs quotes"),
         ("- *bold* text", "1:8: not valid YAML: text that begins with * needs quotes"),
         ("a: [1, 2\nb: 3", "not valid YAML: a bracket or brace is not closed; text that begins with [ or {"),
-        ("a: {{ animal }} in snow", "1:5: a list or mapping cannot be a key; text that begins with { or [ needs quotes"),
+        (
+            "a: {{ animal }} in snow",
+            "1:5: a list or mapping cannot be a key; text that begins with { or [ needs quotes",
+        ),
         ("a:\n  - b\n c: d", "3:2: not valid YAML: check the indentation"),
         ("a: 1\n---\nb: 2", "2:1: a second document begins here: one file holds one"),
     ],

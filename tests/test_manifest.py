@@ -1,10 +1,15 @@
 """A manifest becomes frozen nouns, or every mistake in it with its line."""
+# ruff: noqa: E501 (a mistake and its message stand in one line)
 
+import json
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batchgen import manifest
 from batchgen.catalog import Price
@@ -21,7 +26,6 @@ model: gpt-image-2
 prompts:
   - A fox
 """
-OWN = "{{dialect: openai, base_url: {url}}}"
 TODAY = date(2026, 11, 21)
 
 
@@ -116,13 +120,13 @@ def test_a_section_without_content_is_as_good_as_none() -> None:
         ("request: {n: two}\n", "6:14: request.n: 'two' is not a whole number"),
         ("request: {n: 1.5}\n", "6:14: request.n: '1.5' is not a whole number"),
         ("request: {n: true}\n", "6:14: request.n: 'true' is not a whole number"),
-        ("request: {quality: }\n", "6:19: request.quality: is empty: give a value, or leave the key out"),
+        ("request: {quality: }\n", "6:20: request.quality: is empty: give a value, or leave the key out"),
         ("request: {quality: [low, high]}\n", "6:20: request.quality: must be text"),
         ("request: {svg: fine}\n", "6:16: request.svg: must be a mapping"),
         ("request: {complexity: low}\n", "6:23: request.complexity: gpt-image-2 has no complexity"),
         ("request: {model: x}\n", "6:11: request.model: model stands at the top of the manifest, or in the matrix"),
         ("request: {background: transparent, output_format: jpeg}\n", "6:23: request.background: a transparent background needs output_format png or webp"),
-        ("matrix: {output_compression: [50]}\n", "6:30: matrix.output_compression.0: output_compression is for jpeg and webp only"),
+        ("matrix: {output_compression: [50]}\n", "6:31: matrix.output_compression.0: output_compression is for jpeg and webp only"),
         ("samples: 0\n", "6:10: samples: 0 is less than 1"),
         ("samples: three\n", "6:10: samples: 'three' is not a whole number"),
         ("samples: 2.5\n", "6:10: samples: 2.5 is not a whole number"),
@@ -186,7 +190,7 @@ def test_a_mistake_in_what_is_needed(before: str, after: str, says: str) -> None
     assert refused(BASE.replace(before, after)) == [f"jobs/x.yaml:{says}"]
 
 
-def test_five_mistakes_are_told_at_once_from_top_to_bottom() -> None:
+def test_six_mistakes_are_told_at_once_from_top_to_bottom() -> None:
     text = """\
 name: my animals
 provider: openai
@@ -198,6 +202,7 @@ matrix:
   quality: [low, hihg]
 limits:
   budget: lots
+output: {path: "{{ qualty }}"}
 """
     assert [problem.split(": ")[0] for problem in refused(text)] == [
         "jobs/x.yaml:1:7",
@@ -205,6 +210,7 @@ limits:
         "jobs/x.yaml:7:21",
         "jobs/x.yaml:8:18",
         "jobs/x.yaml:10:11",
+        "jobs/x.yaml:11:16",
     ]
 
 
@@ -245,7 +251,7 @@ def test_an_axis_goes_before_the_request() -> None:
 def test_values_are_checked_against_each_model_that_they_meet() -> None:
     text = BASE + "matrix: {model: [gpt-image-2, gpt-image-2.5], quality: [low, max]}\n"
     assert refused(text) == [
-        "jobs/x.yaml:6:63: matrix.quality.1: 'max' is not one of auto, low, medium, high: the values of gpt-image-2"
+        "jobs/x.yaml:6:62: matrix.quality.1: 'max' is not one of auto, low, medium, high: the values of gpt-image-2"
     ]
     read(text.replace("}\n", ", exclude: [{model: gpt-image-2, quality: max}]}\n"))
 
@@ -269,7 +275,10 @@ def test_a_doubtful_model_is_a_warning(model: str, warns: str) -> None:
 
 def test_u7_a_huge_matrix_is_counted_and_never_made() -> None:
     numbers = ", ".join(map(str, range(100)))
-    text = BASE + f"matrix: {{output_compression: [{numbers}], frame_duration_ms: [{numbers}], n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], safety_identifier: [{numbers}]}}\n"  # noqa: E501
+    text = (
+        BASE
+        + f"matrix: {{output_compression: [{numbers}], frame_duration_ms: [{numbers}], n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], safety_identifier: [{numbers}]}}\n"
+    )
     assert refused(text) == ["jobs/x.yaml:6:1: matrix: 10,000,000 combinations are more than 100,000"]
 
 
@@ -393,3 +402,46 @@ def test_runs_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "jobs").mkdir()
     monkeypatch.chdir(tmp_path / "jobs")
     assert manifest.runs_folder(Path("x.yaml")) == tmp_path / "runs"
+
+
+WHERE = (
+    "prompts",
+    "matrix",
+    "matrix.size",
+    "matrix.exclude",
+    "request",
+    "request.n",
+    "request.svg",
+    "provider",
+    "limits",
+)
+KEYS = (
+    "prompt",
+    "vars",
+    "file",
+    "take",
+    "shuffle",
+    "size",
+    "quality",
+    "n",
+    "budget",
+    "path",
+    "dialect",
+    "base_url",
+    "price",
+)
+keys = st.sampled_from(KEYS) | st.text(max_size=3)
+tops = st.sampled_from(("name", "model", "samples", "retry", "output", "operation", "project", "limits"))
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=st.dictionaries(tops, anything, max_size=3), inner=anything, at=st.sampled_from(WHERE))
+def test_whatever_a_manifest_holds_it_is_read_or_refused(changes: dict[str, object], inner: object, at: str) -> None:
+    whole = {"name": "a", "provider": "openai", "model": "m", "prompts": ["A fox"], **changes}
+    with suppress(ManifestError):
+        read(json.dumps(whole, ensure_ascii=False), {at: inner})

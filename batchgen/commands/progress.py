@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Never
 
 import anyio
 import click
@@ -21,7 +22,7 @@ class Watch:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Never] | None = None
         self._marks: list[tuple[float, int]] = []
 
     async def show(self) -> None:
@@ -31,7 +32,7 @@ class Watch:
             await self._lines()
         done, total = self._job.progress.over, self._job.progress.total
         form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} tasks{postfix}"
-        bar: tqdm[None] = tqdm(
+        bar: tqdm[Never] = tqdm(
             total=total, initial=done, bar_format=form, dynamic_ncols=True, leave=False, file=sys.stderr
         )
         self._bar = bar
@@ -49,7 +50,7 @@ class Watch:
             click.echo(self._line(), err=True)
             await anyio.sleep(EVERY_LINE)
 
-    def _draw(self, bar: "tqdm[None]") -> None:
+    def _draw(self, bar: "tqdm[Never]") -> None:
         progress = self._job.progress
         bar.n, bar.total = progress.over, progress.total
         bar.set_postfix_str(" · ".join(self._parts()), refresh=True)

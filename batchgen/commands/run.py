@@ -12,7 +12,7 @@ import click
 from batchgen import manifest, plan
 from batchgen.commands import options
 from batchgen.commands.progress import Watch
-from batchgen.errors import UsageError
+from batchgen.errors import UsageError, alone
 from batchgen.folder import Folder, beside, find, is_manifest
 from batchgen.job import Ended, Job, Order
 from batchgen.task import TaskState
@@ -65,14 +65,15 @@ async def _run(what: Order) -> int:
     job = Job(what)
     watch = Watch(job)
     ended: Ended | None = None
-    async with anyio.create_task_group() as tasks:
-        with anyio.CancelScope() as work:
-            tasks.start_soon(_obey, job, watch, work)
-            tasks.start_soon(watch.show)
-            try:
-                ended = await job.run()
-            finally:
-                tasks.cancel_scope.cancel()
+    with alone():
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as work:
+                tasks.start_soon(_obey, job, watch, work)
+                tasks.start_soon(watch.show)
+                try:
+                    ended = await job.run()
+                finally:
+                    tasks.cancel_scope.cancel()
     watch.close()
     if ended is None:  # the second signal
         return _leave(what)
