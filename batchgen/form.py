@@ -146,13 +146,17 @@ F = TypeVar("F", bound=Form)
 
 def check(form: type[F], value: Mapping[str, object], loc: Loc, problems: Problems) -> F | None:
     """The filled form; or None, and `problems` knows why."""
+    empty = [name for name, each in value.items() if each is None]
+    for name in empty:  # `budget:` with nothing behind it is no budget of the user's choice
+        problems.add((*loc, name), "is empty: give a value, or leave the key out")
     try:
-        return form.model_validate(value)
+        filled = form.model_validate(value)
     except ValidationError as error:
         for found in error.errors(include_url=False):
-            unknown = found["type"] in _UNKNOWN
-            problems.add(loc + found["loc"], _say(found, form), key=unknown)
-    return None
+            if found["loc"][0] not in empty:
+                problems.add(loc + found["loc"], _say(found, form), key=found["type"] in _UNKNOWN)
+        return None
+    return None if empty else filled
 
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")

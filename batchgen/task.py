@@ -143,9 +143,8 @@ class Settlement:
     request_id: str = ""
 
 
-def canonical(value: object) -> str:
-    """JSON in one spelling: sorted names, no spaces, no escapes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+"""JSON in one spelling: sorted names, no spaces, no escapes."""
 
 
 def identity(variant: Variant, prompt: str, sample: int, take: int, inputs: tuple[str, ...] = ()) -> str:

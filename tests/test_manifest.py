@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen import manifest
-from batchgen.catalog import Price
 from batchgen.errors import ManifestError
 from batchgen.manifest import Limits, Manifest, Retry, Share
 from batchgen.matrix import Axis
@@ -26,26 +25,7 @@ model: gpt-image-2
 prompts:
   - A fox
 """
-TODAY = date(2026, 11, 21)
-
-
-def read(
-    text: str,
-    overrides: dict[str, object] | None = None,
-    trust_hosts: frozenset[str] = frozenset(),
-    environ: dict[str, str] | None = None,
-) -> Manifest:
-    return manifest.loads(text, Path("jobs/x.yaml"), environ or {}, overrides, trust_hosts, TODAY)
-
-
-def refused(text: str, overrides: dict[str, object] | None = None) -> list[str]:
-    with pytest.raises(ManifestError) as caught:
-        read(text, overrides)
-    return list(caught.value.problems)
-
-
-def test_a_whole_manifest() -> None:
-    text = """\
+WHOLE = """\
 name: animals
 project: zoo
 provider: openai
@@ -66,9 +46,26 @@ limits: {concurrency: 16, budget: 1200.50, images: 12000, timeout: 10m}
 retry: {attempts: 5, on_unknown: hold, duplicate_allowance: 1%}
 output: {path: "{{ slug }}/{{ size }}-{{ key }}"}
 """
-    found = read(text)
+TODAY = date(2026, 11, 21)
+
+
+def read(
+    text: str,
+    overrides: dict[str, object] | None = None,
+) -> Manifest:
+    return manifest.loads(text, Path("jobs/x.yaml"), {}, overrides, today=TODAY)
+
+
+def refused(text: str, overrides: dict[str, object] | None = None) -> list[str]:
+    with pytest.raises(ManifestError) as caught:
+        read(text, overrides)
+    return list(caught.value.problems)
+
+
+def test_a_whole_manifest() -> None:
+    found = read(WHOLE)
     assert (found.name, found.project, found.model, found.samples) == ("animals", "zoo", "gpt-image-2", 3)
-    assert (found.file, found.text) == (Path("jobs/x.yaml"), text)
+    assert (found.file, found.text) == (Path("jobs/x.yaml"), WHOLE)
     assert found.provider.identity == "openai"
     assert found.operation is Operation.GENERATE
     assert found.sources == (
@@ -134,6 +131,8 @@ def test_a_section_without_content_is_as_good_as_none() -> None:
         ("limits: {budget: -1}\n", "6:18: limits.budget: -1 is not an amount in USD, such as 12.50"),
         ("limits: {timeout: 10 minutes}\n", "6:19: limits.timeout: '10 minutes' is not a time such as 90s, 10m or 1h (up to 24h)"),
         ("limits: {timeout: 0}\n", "6:19: limits.timeout: 0 is not a time such as 90s, 10m or 1h (up to 24h)"),
+        ("limits: {budget: }\n", "6:18: limits.budget: is empty: give a value, or leave the key out"),
+        ("limits: {images: ~}\n", "6:18: limits.images: is empty: give a value, or leave the key out"),
         ("limits: [8]\n", "6:9: limits: must be a mapping"),
         ("limits: {concurrency: 0}\n", "6:23: limits.concurrency: 0 is less than 1"),
         ("retry: {on_unknown: no}\n", "6:21: retry.on_unknown: 'no' is not one of retry, hold"),
@@ -314,61 +313,6 @@ def test_u13_crlf_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="No such file"):
         manifest.load(tmp_path / "x.yaml", {})
-
-
-def test_the_environment_may_move_a_named_provider() -> None:
-    found = read(BASE, environ={"OPENAI_BASE_URL": "https://proxy.example/v1"})
-    assert (found.provider.base_url, found.provider.identity) == (
-        "https://proxy.example/v1",
-        "openai@https://proxy.example",
-    )
-
-
-def test_a_provider_of_ones_own_borrows_what_its_dialect_knows() -> None:
-    own = "{dialect: openai, base_url: 'http://127.0.0.1:8080/v1/', price: {image: 0.04}, parameters: {seed: {kind: integer}}}"
-    found = read(BASE.replace("openai", own, 1) + "request: {seed: 4, quality: low}\n")
-    assert found.provider.identity == "openai@http://127.0.0.1:8080"
-    assert (found.provider.base_url, found.provider.price) == ("http://127.0.0.1:8080/v1", Price(image=0.04))
-    assert (found.provider.prompt_most, found.provider.prices) == (32_000, "openai")
-    assert (found.provider.api_key_env, found.provider.headers_env, found.provider.hosts) == ("", {}, ())
-    assert found.request == (("quality", "low"), ("seed", 4))
-
-
-def test_a_provider_of_ones_own_may_have_a_name() -> None:
-    own = "{name: mine, dialect: openai, base_url: 'http://[::1]:8080'}"
-    assert read(BASE.replace("openai", own, 1)).provider.identity == "mine"
-
-
-@pytest.mark.parametrize(
-    ("own", "says"),
-    [
-        ("{dialect: openai}", "provider.base_url: is missing"),
-        ("{dialect: opnai, base_url: 'http://localhost'}", "provider.dialect: 'opnai' is not one of openai"),
-        ("{name: openai, dialect: openai, base_url: 'http://localhost'}", "provider.name: 'openai' is the catalog's"),
-        ("{dialect: openai, base_url: 'http://api.openai.com/v1'}", "must be https"),
-        ("{dialect: openai, base_url: 'https://me:secret@api.openai.com'}", "no user name, no query"),
-        ("{dialect: openai, base_url: 'https://api.openai.com?x=1'}", "no user name, no query"),
-        ("{dialect: openai, base_url: 'https://api.openai.com\\@evil.example'}", "no user name, no query"),
-        ("{dialect: openai, base_url: 'file:///etc/passwd'}", "no user name, no query"),
-        ("{dialect: openai, base_url: 'http://localhost', price: {}}", "provider.price: is empty"),
-        ("{dialect: openai, base_url: 'http://localhost', price: {image: -1}}", "cannot be less than nothing"),
-        ("{dialect: openai, base_url: 'http://localhost', price: {imag: 1}}", "unknown key (did you mean image?)"),
-        ("{dialect: openai, base_url: 'http://localhost', api_key_env: sk-123}", "not the name of an environment variable"),
-    ],
-)  # fmt: skip
-def test_a_mistake_in_a_provider_of_ones_own(own: str, says: str) -> None:
-    (problem,) = refused(BASE.replace("openai", own, 1))
-    assert says in problem
-
-
-@pytest.mark.parametrize("host", ["evil.example", "127.evil.example", "api.openai.com.evil.example", "169.254.169.254"])
-def test_a_key_goes_to_no_host_that_only_the_manifest_names(host: str) -> None:
-    text = BASE.replace("openai", f"{{dialect: openai, base_url: 'https://{host}/v1', api_key_env: OPENAI_API_KEY}}", 1)
-    assert refused(text) == [
-        f"jobs/x.yaml:2:39: provider.base_url: the key in OPENAI_API_KEY would go to {host}, "
-        f"a host that is not in the catalog: allow it with --trust-host {host}"
-    ]
-    assert read(text, trust_hosts=frozenset({host})).provider.host == host
 
 
 def test_an_override_goes_before_the_file() -> None:

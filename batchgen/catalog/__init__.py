@@ -91,7 +91,7 @@ class Model:
 
 @checked(frozen=True, slots=True, config=STRICT)
 class Provider:
-    """A host that sells images. `identity` is what enters a task's key: the name, with the origin where it is not ours."""
+    """A host that sells images. `identity` enters a task's key: the name, with the origin where that is not ours."""
 
     dialect: str
     base_url: str
