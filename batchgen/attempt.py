@@ -84,9 +84,7 @@ def _free(error: ProviderError) -> ProviderError:
     """What a failed request means that comes after the purchase: ask again, or never."""
     kind = Unusable if isinstance(error, Rejected | Unusable) else Pending
     told = f"bought, but not to be had: {error}"
-    return kind(
-        told, code=error.code, status=error.status, retry_after=error.retry_after, request_id=error.request_id
-    )
+    return kind(told, code=error.code, status=error.status, retry_after=error.retry_after, request_id=error.request_id)
 
 
 def _may_fetch(url: str, provider: Provider) -> bool:

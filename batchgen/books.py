@@ -80,7 +80,8 @@ def not_wanted(db: sqlite3.Connection) -> dict[str, int]:
 def images(db: sqlite3.Connection) -> dict[str, int]:
     """The images of wanted tasks that are saved, and those that a finished task still lacks."""
     saved, missing, size = db.execute(
-        "SELECT count(*) FILTER (WHERE i.state = 'saved'), count(*) FILTER (WHERE i.state = 'broken' AND t.state = 'done'),"
+        "SELECT count(*) FILTER (WHERE i.state = 'saved'),"
+        " count(*) FILTER (WHERE i.state = 'broken' AND t.state = 'done'),"
         " coalesce(sum(i.bytes), 0) FROM images i JOIN tasks t ON t.seq = i.task WHERE t.wanted = 'yes'"
     ).fetchone()
     return {"saved": saved, "missing": missing, "bytes": size}
@@ -113,7 +114,8 @@ def spent_on(db: sqlite3.Connection) -> Row:
     return _one(
         db,
         "SELECT coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted = 'yes'), 0) AS kept,"
-        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted NOT IN ('yes', 'dropped')), 0) AS replaced,"
+        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted NOT IN ('yes', 'dropped')), 0)"
+        " AS replaced,"
         " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted = 'dropped'), 0) AS dropped,"
         " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'unusable'), 0) AS unusable"
         f" FROM {ATTEMPTS}",
@@ -167,7 +169,9 @@ def saved_images(db: sqlite3.Connection) -> Iterator[Row]:
 def troubles(db: sqlite3.Connection) -> list[str]:
     """What contradicts itself inside the ledger, in sentences; SQLite's own checks first."""
     found = [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"]
-    found += [f"SQLite: a row of {row[0]} refers to nothing" for row in db.execute("PRAGMA foreign_key_check").fetchall()]
+    found += [
+        f"SQLite: a row of {row[0]} refers to nothing" for row in db.execute("PRAGMA foreign_key_check").fetchall()
+    ]
     for sentence, sql in TROUBLES.items():
         found += [sentence.format(row[0]) for row in db.execute(sql).fetchall()]
     return found

@@ -132,7 +132,9 @@ class Poured:
             for chunk in self._chunks:
                 disk.write_all(self._file.fileno(), chunk)
         except OSError as error:
-            raise StorageError(f"the spool cannot be written: {error.strerror}. Free the space, then run again.") from error
+            raise StorageError(
+                f"the spool cannot be written: {error.strerror}. Free the space, then run again."
+            ) from error
         self._chunks.clear()
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import anyio
 import filelock
@@ -191,9 +190,13 @@ def authorization(provider: Provider, environ: Mapping[str, str]) -> dict[str, s
         return {}
     key = environ.get(provider.api_key_env, "").strip()
     if not key:
-        raise UsageError(f"{provider.api_key_env} is not set: export it with your key for {provider.name or provider.host}")
+        raise UsageError(
+            f"{provider.api_key_env} is not set: export it with your key for {provider.name or provider.host}"
+        )
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UsageError(f"{provider.api_key_env} holds characters that no key has (a space, a line end, a stray letter)")
+        raise UsageError(
+            f"{provider.api_key_env} holds characters that no key has (a space, a line end, a stray letter)"
+        )
     extra = {name: environ[variable] for name, variable in provider.headers_env.items() if environ.get(variable)}
     return {"authorization": f"Bearer {key}", **extra}
 

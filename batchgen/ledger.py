@@ -105,10 +105,12 @@ class Ledger:
 
     async def end(self, exit_code: int, reason: str) -> None:
         await self._write(
-            lambda db: db.execute(
-                "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ? WHERE id = ?",
-                (now(), exit_code, reason, self.run),
-            ).rowcount
+            lambda db: (
+                db.execute(
+                    "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ? WHERE id = ?",
+                    (now(), exit_code, reason, self.run),
+                ).rowcount
+            )
         )
 
     # what is wanted
@@ -200,7 +202,8 @@ class Ledger:
         def work(db: sqlite3.Connection) -> Attempt:
             attempt = Attempt(uuid.uuid4().hex, task, _purchase(db, task), lane, cost_high)
             db.execute(
-                "INSERT INTO attempts (id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at)"
+                "INSERT INTO attempts"
+                " (id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?)",
                 (attempt.id, task.seq, self.run, attempt.purchase, lane, engine, task.variant.images)
                 + (None if cost_high is None else 0, cost_high, now()),
@@ -210,7 +213,7 @@ class Ledger:
         return await self._write(work)
 
     async def settle(self, attempt: Attempt, settled: Settlement) -> None:
-        """Write down how an attempt ended, its usage, cost and images, and what that makes of its task: all or nothing."""
+        """Write down how an attempt ended, its usage, cost and images, and what becomes of its task: all or nothing."""
 
         def work(db: sqlite3.Connection) -> None:
             row = _settle_attempt(db, attempt, settled)
@@ -351,7 +354,9 @@ def _check_version(path: Path) -> None:
     finally:
         db.close()
     if version != SCHEMA_VERSION:
-        raise StorageError(f"{path} was written by another batchgen (schema {version}, this one reads {SCHEMA_VERSION})")
+        raise StorageError(
+            f"{path} was written by another batchgen (schema {version}, this one reads {SCHEMA_VERSION})"
+        )
 
 
 def now() -> str:

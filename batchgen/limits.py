@@ -11,7 +11,7 @@ UNREACHED_MOST = 30.0  # seconds that a host may stay out of reach before it eve
 
 @dataclass(slots=True)
 class Cap:
-    """A limit over the life of a job: what is spent, and what is reserved for the requests on their way, never pass it."""
+    """A limit over the life of a job, which what is spent and what is set aside never pass together."""
 
     limit: int | None
     used: int = 0

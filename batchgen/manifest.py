@@ -125,12 +125,6 @@ def loads(
     return _read(tree, text, _World(path, environ, trust_hosts, today or date.today()))
 
 
-def runs_folder(file: Path) -> Path:
-    """Where a manifest's run folders are: runs/ beside it, or beside the jobs/ folder that holds it."""
-    folder = file.absolute().parent
-    return (folder.parent if folder.name == "jobs" else folder) / "runs"
-
-
 def _read(tree: Document, text: str, world: _World) -> Manifest:
     problems = Problems(tree)
     value = _sections(tree, problems)

@@ -34,7 +34,8 @@ async def sandbox(bill: Path, flags: str) -> AsyncIterator[str]:
 
 async def _address(process: Process) -> str:
     said = b""
-    assert process.stdout and process.stderr
+    assert process.stdout
+    assert process.stderr
     with anyio.move_on_after(PATIENCE):
         while b"\n" not in said:
             try:

@@ -111,7 +111,7 @@ SUMS = ("tasks", "images", "input_tokens", "output_tokens", "paid", "low", "high
 
 
 def table(groups: Sequence[Mapping[str, object]], by: Sequence[str] = ()) -> Table:
-    """The groups as a table, one row for each value of `by` (axes, provider, model, operation); all axes where empty."""
+    """The groups as a table, a row for each value of `by` (axes, provider, model, operation); all axes where empty."""
     axes = list(dict.fromkeys(name for group in groups for name in _axes(group)))
     models = {group["model"] for group in groups}
     names = tuple(by) or (*(["model"] if len(models) > 1 and "model" not in axes else []), *axes)

@@ -9,7 +9,6 @@ from batchgen import books, images
 from batchgen.folder import Folder
 
 
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is not as the ledger says; `what` is a word for scripts."""

@@ -330,24 +330,6 @@ def test_a_mistake_in_an_override_names_the_option() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("file", "runs"),
-    [
-        ("/work/zoo/jobs/animals.yaml", "/work/zoo/runs"),
-        ("/work/zoo/animals.yaml", "/work/zoo/runs"),
-        ("/jobs/deep/animals.yaml", "/jobs/deep/runs"),
-    ],
-)
-def test_runs_are_beside_the_manifest_or_its_jobs_folder(file: str, runs: str) -> None:
-    assert manifest.runs_folder(Path(file)) == Path(runs)
-
-
-def test_runs_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "jobs").mkdir()
-    monkeypatch.chdir(tmp_path / "jobs")
-    assert manifest.runs_folder(Path("x.yaml")) == tmp_path / "runs"
-
-
 WHERE = (
     "prompts",
     "matrix",

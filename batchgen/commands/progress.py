@@ -76,7 +76,7 @@ class Watch:
         now = time.monotonic()
         self._marks = [mark for mark in self._marks if now - mark[0] <= WINDOW][-500:]
         self._marks.append((now, self._job.progress.over))
-        (then, before), passed = self._marks[0], now - self._marks[0][0]
+        (_, before), passed = self._marks[0], now - self._marks[0][0]
         return (self._marks[-1][1] - before) / passed if passed > 0 else 0.0
 
     def _projected(self) -> float:

@@ -22,7 +22,7 @@ STATES = [str(state) for state in AttemptState]
 @options.as_json
 @click.option("--csv", "as_csv", is_flag=True, help="The table as CSV on stdout.")
 @click.option("--by", help="Columns to sum by, with commas: axes, provider, model, operation.")
-@click.option("--attempts", is_flag=False, flag_value="all", metavar="STATE", help="The attempts: all, or of one state.")
+@click.option("--attempts", is_flag=False, flag_value="all", metavar="STATE", help="The attempts, all or of one state.")
 @click.option("--task", metavar="KEY", help="Every attempt of one task.")
 def command(
     run: str, runs: Path | None, as_json: bool, as_csv: bool, by: str | None, attempts: str | None, task: str | None

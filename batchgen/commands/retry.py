@@ -18,9 +18,7 @@ from batchgen.task import TaskState
 @click.option("--failed", is_flag=True, help="Gave up, or can never work as they are.")
 @click.option("--refused", is_flag=True, help="The provider's safety system said no.")
 @click.option("--trust-host", "hosts", multiple=True, help="A host of the manifest that may be given your key.")
-def command(
-    run: str, runs: Path | None, held: bool, failed: bool, refused: bool, hosts: tuple[str, ...]
-) -> int:
+def command(run: str, runs: Path | None, held: bool, failed: bool, refused: bool, hosts: tuple[str, ...]) -> int:
     """Try again what failed, was refused, or is held; then run.
 
     \b

@@ -158,12 +158,14 @@ def body_of(reply: Reply) -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise Said(f"the answer is a JSON {type(body).__name__}, not an object", "not_json", reply).by(Unusable)
     if body.get("error"):
-        raise Said(f"an error inside a 200: {json.dumps(body['error'])[:TEXT_MOST]}", "error_in_200", reply).by(Unusable)
+        raise Said(f"an error inside a 200: {json.dumps(body['error'])[:TEXT_MOST]}", "error_in_200", reply).by(
+            Unusable
+        )
     return body
 
 
 def usage_of(body: Mapping[str, object]) -> Usage | None:
-    """OpenAI's usage object. Without details, what comes out of an image endpoint is image tokens, what goes in is text."""
+    """OpenAI's usage object. Without details, an image endpoint puts out image tokens and takes in text."""
     raw = body.get("usage")
     if not isinstance(raw, dict):
         return None
@@ -172,7 +174,10 @@ def usage_of(body: Mapping[str, object]) -> Usage | None:
         return None
     total_in, total_out = got[0] or 0, got[1] or 0
     into, out = _object(raw, "input_tokens_details"), _object(raw, "output_tokens_details")
-    image_in, text_out = min(_count(into, "image_tokens") or 0, total_in), min(_count(out, "text_tokens") or 0, total_out)
+    image_in, text_out = (
+        min(_count(into, "image_tokens") or 0, total_in),
+        min(_count(out, "text_tokens") or 0, total_out),
+    )
     total = _count(raw, "total_tokens")
     return Usage(
         input_text=total_in - image_in,
