@@ -16,7 +16,8 @@ Row = Mapping[str, object]
 MONEY = """
   coalesce(sum(a.cost_low), 0) AS low, coalesce(sum(a.cost_high), 0) AS high,
   coalesce(sum(a.cost_high) FILTER (WHERE a.state IN ('paid', 'unusable') AND a.cost_low = a.cost_high), 0) AS paid,
-  coalesce(sum(a.cost_high) FILTER (WHERE a.estimated AND a.cost_low <> a.cost_high), 0) AS estimated
+  coalesce(sum(a.cost_high) FILTER (WHERE a.estimated AND a.cost_low <> a.cost_high), 0) AS estimated,
+  count(*) FILTER (WHERE a.cost_high IS NULL) AS unpriced
 """
 ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
 
@@ -142,7 +143,7 @@ def groups(db: sqlite3.Connection) -> list[Row]:
         f" FROM {ATTEMPTS} WHERE t.wanted = 'yes' GROUP BY t.variant"
     ).fetchall()
     counted, paid = dict(tuple(row) for row in images), {row["variant"]: dict(row) for row in spent}
-    nothing = {"paid": 0, "low": 0, "high": 0, "estimated": 0, "input_tokens": 0, "output_tokens": 0}
+    nothing = {"paid": 0, "low": 0, "high": 0, "estimated": 0, "unpriced": 0, "input_tokens": 0, "output_tokens": 0}
     return [
         {**nothing, **paid.get(row["id"], {}), **dict(row), "images": counted.get(row["id"], 0)}
         | {"axes": json.loads(row["axes"]), "params": json.loads(row["params"])}

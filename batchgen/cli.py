@@ -1,12 +1,15 @@
 """The table of verbs, and the one place where errors become messages and exit codes."""
 
 import importlib
+import os
 import sys
+from difflib import get_close_matches
 
 import click
 
 from batchgen import __version__
 from batchgen.errors import BatchgenError
+from batchgen.text import clean
 
 VERBS = {
     "run": "Run a manifest, or go on with a run.",
@@ -45,6 +48,14 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"batchgen.commands.{name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = get_close_matches(args[0], VERBS, 1)
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f"There is no verb {clean(args[0])!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
@@ -68,6 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         code = 7
     except BatchgenError as error:
-        click.echo(f"{error}" if error.exit_code == 2 else f"batchgen: {error}", err=True)
+        for line in str(error).splitlines():
+            click.echo(clean(line), err=True)
         code = error.exit_code
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code if isinstance(code, int) else 0)

@@ -18,6 +18,7 @@ import anyio
 from batchgen.errors import StorageError, alone
 
 T = TypeVar("T")
+CALLERS_OWN = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
 Work = Callable[[sqlite3.Connection], Any]
 
 
@@ -34,9 +35,9 @@ class Call:
         db.execute("SAVEPOINT caller")
         try:
             self.result = self.work(db)
-        except sqlite3.OperationalError:  # the disk is full or failing: nobody's call can stand
-            raise
         except Exception as error:
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, CALLERS_OWN):
+                raise  # the disk is full or failing: nobody's call can stand
             self._undo(db, error)
         else:
             db.execute("RELEASE caller")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import anyio
+import anyio.to_thread
 import tenacity
 
 from batchgen import settle
@@ -16,6 +17,7 @@ from batchgen.limits import backoff
 from batchgen.purse import Exhausted, Purse
 from batchgen.settle import Case, Policy
 from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
+from batchgen.text import clean
 from batchgen.wire import Outcome
 
 Listener = Callable[[Task, Settlement], None]
@@ -36,7 +38,7 @@ class Buyer:
         """Buy a claimed task. Where the lane stops or a cap is reached first, it goes back to the queue."""
         errand = Errand(self, task)
         try:
-            await errand.run()
+            await self._run(errand)
         except (Stopped, Exhausted):
             if errand.attempt is None:
                 await self.ledger.release([task])
@@ -45,7 +47,14 @@ class Buyer:
     async def finish(self, attempt: Attempt) -> None:
         """Go on with an attempt of an earlier run: what is bought is not bought again."""
         self.purse.adopt(attempt)
-        await Errand(self, attempt.task, attempt).run()
+        await self._run(Errand(self, attempt.task, attempt))
+
+    async def _run(self, errand: "Errand") -> None:
+        try:
+            await errand.run()
+        finally:
+            if errand.attempt is not None:
+                self.purse.leave(errand.attempt)
 
 
 class Errand:
@@ -130,7 +139,7 @@ class Errand:
         ), error
 
     def _failure(self, attempt: Attempt, error: ProviderError) -> Settlement:
-        error.args = (self._buyer.lane.redact(str(error)),)  # before it reaches a ledger, a log or an eye
+        error.args = (clean(self._buyer.lane.redact(str(error))),)  # before it reaches a ledger, a log or an eye
         case = Case(attempt, self._tries, self._buyer.policy, self._buyer.purse.allowance)
         settled = settle.failure(case, error)
         self._buyer.purse.allowance.reserve(settled.allowance)
@@ -175,7 +184,9 @@ class Errand:
         self.attempt = None
         buyer.purse.settle(attempt, settled)
         buyer.settled(attempt.task, settled)
-        if settled.attempt is not AttemptState.UNUSABLE:  # that answer is kept for a person to look at
+        if settled.attempt is AttemptState.UNUSABLE:  # that answer is kept for a person to look at
+            await anyio.to_thread.run_sync(bench.spool.censor, attempt.id, buyer.lane.secrets, limiter=bench.threads)
+        else:
             bench.spool.discard(attempt.id)
 
     def _next(self, settled: Settlement, error: ProviderError | None) -> float | None:

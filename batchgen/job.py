@@ -28,6 +28,7 @@ from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
 from batchgen.task import Attempt, Task, TaskState
+from batchgen.text import clean
 
 BLOCK = 500  # tasks that are enqueued in one transaction
 THREADS = 4  # that parse, decode and write: more would only wait for the same disk
@@ -117,7 +118,7 @@ class Job:
             ended = Ended(1, f"{type(error).__name__}: {error}")
             raise
         finally:
-            log.info("ended with %d: %s", ended.exit_code, ended.reason)
+            log.info("ended with %d: %s", ended.exit_code, clean(ended.reason))
             with suppress(StorageError):  # it may be what ended us
                 await books_.end(ended.exit_code, ended.reason)
         return ended
@@ -235,14 +236,15 @@ def allowance(retry: Retry, expected: int, default: int) -> int:
 
 def conclude(states: Mapping[TaskState, int], cap: str, blocked: Blocked | None) -> Ended:
     """The exit code and its reason; where several are true, the most urgent."""
-    left = states[TaskState.TODO] + states[TaskState.DOING]
     bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
     if blocked:
         return Ended(5, f"blocked: {blocked}")
     if cap:
         return Ended(4, f"stopped by {cap}")
-    if left:
+    if states[TaskState.TODO]:
         return Ended(7, "interrupted")
+    if states[TaskState.DOING]:
+        return Ended(7, f"{states[TaskState.DOING]} bought and still with the provider: run again to fetch them")
     if bad:
         return Ended(3, ", ".join(f"{count} {name}" for name, count in bad.items()))
     return Ended(0, "all done")
@@ -260,14 +262,15 @@ def open_folder(folder: Folder, manifest: Manifest) -> None:
         for path in (folder.images, folder.spool):
             disk.make_folder(path)
         folder.spool.chmod(0o700)
-    if folder.ledger.exists():
-        made_by = books.job(folder.ledger).manifest
-        if made_by != str(manifest.file.absolute()) and manifest.file.absolute() != folder.manifest.absolute():
-            raise UsageError(
-                f"{folder.path} was made by another manifest, {made_by}. Give this one another name:, or use that one."
-            )
-    else:
-        ledger.create(folder.ledger, manifest.name, manifest.project or "", str(manifest.file.absolute()))
+    file = os.path.relpath(manifest.file.resolve(), folder.path.resolve())  # a project may be moved as a whole
+    if not folder.ledger.exists():
+        ledger.create(folder.ledger, manifest.name, manifest.project, file)
+    made_by = books.job(folder.ledger).manifest
+    if file not in (made_by, folder.manifest.name):
+        raise UsageError(
+            f"{folder.path} was made by another manifest, {folder.path / made_by}. "
+            "Give this one another name:, or use that one."
+        )
     with disk.storage("the run folder"):
         disk.write_whole(folder.manifest, manifest.text.encode(), folder.path / ".manifest.part")
 
@@ -292,7 +295,8 @@ def locked(folder: Folder) -> Iterator[None]:
 def logged(folder: Folder) -> Iterator[None]:
     """Write run.log, one line an event."""
     try:
-        handler = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
+        os.close(os.open(folder.log, os.O_WRONLY | os.O_CREAT, 0o600))
+        handler = logging.FileHandler(folder.log, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{folder.log}: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,7 +1,7 @@
 """A lane: one provider and key, with its clients, its breaker, and the tasks that wait for their next try."""
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -97,10 +97,11 @@ class Lane:
 
     def redact(self, text: str) -> str:
         """Take the key out of what a server said."""
-        for secret in _secrets(self._access.auth):
+        for secret in self.secrets:
             text = text.replace(secret, "[key]")
         return text
 
-
-def _secrets(auth: Mapping[str, str]) -> list[str]:
-    return [value.removeprefix("Bearer ") for value in auth.values() if len(value) > 8]
+    @property
+    def secrets(self) -> list[str]:
+        """What may stand in no file and no output."""
+        return [value.removeprefix("Bearer ") for value in self._access.auth.values() if len(value) > 8]

@@ -9,14 +9,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from batchgen import __version__, commit, disk
+from batchgen import __version__, commit, disk, records
 from batchgen.errors import StorageError
-from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Usage, Variant, canonical
+from batchgen.task import Attempt, Operation, Settlement, Task, TaskState, Variant, canonical
 
 SCHEMA_VERSION = 1
 T = TypeVar("T")
@@ -60,7 +59,7 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
         db = sqlite3.connect(part)
         try:
             db.executescript((files("batchgen") / "schema.sql").read_text(encoding="utf-8"))
-            db.execute("INSERT INTO job VALUES (?, ?, ?, ?)", (name, project, manifest, now()))
+            db.execute("INSERT INTO job VALUES (?, ?, ?, ?)", (name, project, manifest, records.now()))
             db.commit()
         finally:
             db.close()
@@ -72,7 +71,7 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
 @asynccontextmanager
 async def open_for_writing(path: Path) -> AsyncIterator["Ledger"]:
     """The ledger of a run; the caller holds the folder's lock."""
-    _check_version(path)
+    _check(path)
     async with commit.writer(path) as group:
         ledger = Ledger(group)
         await ledger.start()
@@ -97,7 +96,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> int:
             cursor = db.execute(
                 "INSERT INTO runs (started_at, version, pid, host) VALUES (?, ?, ?, ?)",
-                (now(), __version__, os.getpid(), socket.gethostname()),
+                (records.now(), __version__, os.getpid(), socket.gethostname()),
             )
             return cursor.lastrowid or 0
 
@@ -108,7 +107,7 @@ class Ledger:
             lambda db: (
                 db.execute(
                     "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ? WHERE id = ?",
-                    (now(), exit_code, reason, self.run),
+                    (records.now(), exit_code, reason, self.run),
                 ).rowcount
             )
         )
@@ -130,7 +129,7 @@ class Ledger:
             return 0
         db.execute(
             "INSERT INTO tasks (key, lane, variant, prompt, sample, take, path, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (task.key, lane, self._variant_id(db, task.variant), _prompt_id(db, task.prompt))
+            (task.key, lane, self._variant_id(db, task.variant), records.prompt_id(db, task.prompt))
             + (task.sample, task.take, task.path, self.run),
         )
         return 1
@@ -155,7 +154,7 @@ class Ledger:
 
     async def keep_manifest(self, text: str) -> None:
         """Keep every manifest that was used."""
-        row = (hashlib.sha256(text.encode()).hexdigest(), text, now())
+        row = (hashlib.sha256(text.encode()).hexdigest(), text, records.now())
         await self._write(lambda db: db.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?)", row).rowcount)
 
     # buying
@@ -186,7 +185,7 @@ class Ledger:
             select = "SELECT provider, model, operation, params, axes FROM variants WHERE id = ?"
             provider, model, operation, params, axes = db.execute(select, (found,)).fetchone()
             self._variants[found] = Variant(
-                provider, model, Operation(operation), _pairs(params, sort=True), _pairs(axes, sort=False)
+                provider, model, Operation(operation), records.pairs(params, sort=True), records.pairs(axes, sort=False)
             )
         return self._variants[found]
 
@@ -200,13 +199,13 @@ class Ledger:
         """Write down that a task is being sent, at its highest price. Only after this may the socket be opened."""
 
         def work(db: sqlite3.Connection) -> Attempt:
-            attempt = Attempt(uuid.uuid4().hex, task, _purchase(db, task), lane, cost_high)
+            attempt = Attempt(uuid.uuid4().hex, task, records.purchase(db, task), lane, cost_high)
             db.execute(
                 "INSERT INTO attempts"
                 " (id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?)",
                 (attempt.id, task.seq, self.run, attempt.purchase, lane, engine, task.variant.images)
-                + (None if cost_high is None else 0, cost_high, now()),
+                + (None if cost_high is None else 0, cost_high, records.now()),
             )
             return attempt
 
@@ -216,14 +215,9 @@ class Ledger:
         """Write down how an attempt ended, its usage, cost and images, and what becomes of its task: all or nothing."""
 
         def work(db: sqlite3.Connection) -> None:
-            row = _settle_attempt(db, attempt, settled)
+            row = records.settle_attempt(db, attempt, settled)
             for image in settled.images:
-                db.execute(
-                    "INSERT INTO images (task, attempt, idx, state, path, sha256, bytes, format, width, height, note)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (attempt.task.seq, row, image.index, str(image.state), image.path, image.sha256, image.bytes)
-                    + (image.format, image.width, image.height, image.note),
-                )
+                records.add_image(db, attempt.task.seq, row, image)
             db.execute(
                 "UPDATE tasks SET state = ?, tries = tries + ? WHERE seq = ?",
                 (str(settled.task), settled.used_up, attempt.task.seq),
@@ -299,56 +293,11 @@ class Ledger:
         return await self._write(lambda db: db.execute(sql, [str(state) for state in states]).rowcount)
 
 
-def _settle_attempt(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> int:
-    row = db.execute(
-        "UPDATE attempts SET state = ?, cost_low = ?, cost_high = ?, estimated = ?, allowance = ?, ended_at = ?,"
-        " status = ?, code = ?, error = ?, request_id = ?, input_text_tokens = ?, input_image_tokens = ?,"
-        " cached_text_tokens = ?, cached_image_tokens = ?, output_image_tokens = ?, output_text_tokens = ?,"
-        " total_tokens = ?, usage_note = ? WHERE id = ? AND state IN ('sending', 'accepted') RETURNING seq",
-        (str(settled.attempt), settled.cost_low, settled.cost_high, settled.estimated, settled.allowance, now())
-        + (settled.status, settled.code, settled.error, settled.request_id)
-        + _tokens(settled.usage)
-        + (attempt.id,),
-    ).fetchone()
-    if row is None:
-        raise ValueError(f"attempt {attempt.id} was settled before")
-    return int(row[0])
-
-
-def _tokens(usage: Usage | None) -> tuple[int | str | None, ...]:
-    if usage is None:
-        return (None,) * 7 + ("",)
-    cached = (usage.cached_text, usage.cached_image)
-    return usage.input_text, usage.input_image, *cached, usage.output_image, usage.output_text, usage.total, usage.note
-
-
-def _purchase(db: sqlite3.Connection, task: Task) -> str:
-    """The purchase that the next attempt belongs to: the last one's while its fate is unknown, else a new one."""
-    last = db.execute(
-        "SELECT state, purchase FROM attempts WHERE task = ? AND state IN (?, ?, ?) ORDER BY seq DESC LIMIT 1",
-        (task.seq, str(AttemptState.UNKNOWN), str(AttemptState.PAID), str(AttemptState.UNUSABLE)),
-    ).fetchone()
-    return str(last[1]) if last and last[0] == AttemptState.UNKNOWN else uuid.uuid4().hex
-
-
-def _prompt_id(db: sqlite3.Connection, text: str) -> int:
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    select = "SELECT id FROM prompts WHERE digest = ?"
-    row = db.execute(select, (digest,)).fetchone()
-    if row is None:
-        row = db.execute("INSERT INTO prompts (digest, text) VALUES (?, ?) RETURNING id", (digest, text)).fetchone()
-    return int(row[0])
-
-
-def _pairs(text: str, sort: bool) -> tuple[tuple[str, object], ...]:
-    items = json.loads(text).items()
-    return tuple(sorted(items) if sort else items)
-
-
-def _check_version(path: Path) -> None:
+def _check(path: Path) -> None:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         raise StorageError(f"{path} is no readable ledger: {error}") from None
     finally:
@@ -357,8 +306,5 @@ def _check_version(path: Path) -> None:
         raise StorageError(
             f"{path} was written by another batchgen (schema {version}, this one reads {SCHEMA_VERSION})"
         )
-
-
-def now() -> str:
-    """The time in UTC, to the millisecond, as the ledger writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if damage != "ok":
+        raise StorageError(f"{path} is damaged ({damage}): nothing was sent. Put a backup of it in its place.")

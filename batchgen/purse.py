@@ -69,6 +69,10 @@ class Purse:
         images = attempt.task.variant.images if bought else 0
         self._close(attempt.task, attempt.cost_high or 0, images, settled.cost_high or 0)
 
+    def leave(self, attempt: Attempt) -> None:
+        """An open attempt is left to the next run: what it may cost stays set aside, and nobody need wait for it."""
+        self._close(attempt.task, attempt.cost_high or 0, attempt.task.variant.images, attempt.cost_high or 0)
+
     def _most(self, task: Task) -> int:
         money = self.quote(task)
         return money.high if money else 0

@@ -1,14 +1,17 @@
 """What a run made and what it cost, from the ledger: the object that scripts rely on, and its tables."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from batchgen import books, catalog
 
 SCHEMA_VERSION = 1
+CONTROL = re.compile(r"[\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 Object = dict[str, object]
 
 
@@ -52,7 +55,8 @@ def _cost(money: books.Row, spent_on: books.Row, models: Sequence[str]) -> Objec
         "estimated": usd(money["estimated"]),
         "unknown": usd(unknown),
         "low": usd(money["low"]),
-        "high": usd(money["high"]),
+        "high": None if money["unpriced"] else usd(money["high"]),
+        "unpriced_attempts": money["unpriced"],
         "prices_as_of": _as_of(models),
         "spent_on": {name: usd(value) for name, value in spent_on.items()},
     }
@@ -66,7 +70,8 @@ def _as_of(models: Sequence[str]) -> str | None:
 
 def _group(row: books.Row) -> Object:
     names = ("provider", "model", "operation", "tasks", "images", "input_tokens", "output_tokens")
-    money = {name: usd(row[name]) for name in ("paid", "low", "high")}
+    unpriced = row["unpriced"] and not row["high"]
+    money = {name: None if unpriced else usd(row[name]) for name in ("paid", "low", "high")}
     return {"axes": row["axes"], **{name: row[name] for name in names}, **money}
 
 
@@ -76,7 +81,12 @@ def summary(told: Object) -> list[str]:
     ends = [f"{tasks[name]:,} {words}" for name, words in ENDS.items() if tasks[name]]
     missing = [f"{images['missing']:,} missing from their answers"] if images["missing"] else []
     lines = ["Images        " + ", ".join([f"{images['saved']:,} saved", *ends, *missing])]
-    lines.append(f"Paid          ${cost['paid']:,.4f}  from the usage of {attempts['paid']:,} answers")
+    if cost["paid"] or not cost["unpriced_attempts"]:
+        lines.append(f"Paid          ${cost['paid']:,.4f}  from the usage of {attempts['paid']:,} answers")
+    if cost["unpriced_attempts"]:
+        lines.append(
+            f"Unpriced      {cost['unpriced_attempts']:,} requests whose price is not known: no figure here counts them"
+        )
     if cost["estimated"]:
         lines.append(f"Estimated     ${cost['estimated']:,.4f}  at most, for answers without usage")
     if cost["unknown"]:
@@ -115,17 +125,24 @@ def table(groups: Sequence[Mapping[str, object]], by: Sequence[str] = ()) -> Tab
     axes = list(dict.fromkeys(name for group in groups for name in _axes(group)))
     models = {group["model"] for group in groups}
     names = tuple(by) or (*(["model"] if len(models) > 1 and "model" not in axes else []), *axes)
-    sums: dict[tuple[object, ...], list[float]] = {}
+    sums: dict[tuple[object, ...], list[Decimal | None]] = {}
     for group in groups:
         label = tuple(_axes(group).get(name, group.get(name, "")) for name in names)
-        row = sums.setdefault(label, [0] * len(SUMS))
+        row = sums.setdefault(label, [Decimal(0)] * len(SUMS))
         for i, column in enumerate(SUMS):
-            row[i] += float(str(group[column])) if i > 3 else int(str(group[column]))
-    return Table((*names, *SUMS), tuple((*label, *_rounded(row)) for label, row in sums.items()))
+            row[i] = _plus(row[i], group[column])
+    return Table((*names, *SUMS), tuple((*label, *map(_number, row)) for label, row in sums.items()))
 
 
-def _rounded(row: Sequence[float]) -> list[float]:
-    return [round(value, 9) if isinstance(value, float) else value for value in row]
+def _plus(total: Decimal | None, value: object) -> Decimal | None:
+    """Their sum; None, an unknown price, makes it unknown."""
+    return None if total is None or value is None else total + Decimal(str(value))
+
+
+def _number(value: Decimal | None) -> float | None:
+    if value is None:
+        return None
+    return int(value) if value == value.to_integral() else float(value)
 
 
 def _axes(group: Mapping[str, object]) -> Mapping[str, Any]:
@@ -138,4 +155,5 @@ def known_columns(groups: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def dumps(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    """JSON for people's eyes too: readable letters, but no control character as it is."""
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=1, ensure_ascii=False))

@@ -6,7 +6,7 @@ PRAGMA user_version = 1;
 CREATE TABLE job (
   name TEXT NOT NULL,
   project TEXT NOT NULL,
-  manifest TEXT NOT NULL,         -- where it lay when the folder was made
+  manifest TEXT NOT NULL,         -- where it lies, from this folder
   created_at TEXT NOT NULL
 ) STRICT;
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from batchgen import disk
@@ -64,6 +64,15 @@ class Spool:
     def forget(self, attempt: str, k: int) -> None:
         """Drop the k-th reply, so that it is asked for again. Blocks."""
         (self.folder / attempt / f"{k}.head").unlink(missing_ok=True)
+
+    def censor(self, attempt: str, secrets: Iterable[str]) -> None:
+        """Take secrets out of an attempt's bodies, which are kept for a person to look at. Blocks."""
+        for body in (self.folder / attempt).glob("*.body"):
+            said = told = body.read_bytes()
+            for secret in secrets:
+                told = told.replace(secret.encode(), b"[key]")
+            if told != said:
+                body.write_bytes(told)
 
     def discard(self, attempt: str) -> None:
         """A settled attempt's replies are needed no more; the next sweep removes them."""

@@ -1,15 +1,17 @@
-"""Options that several verbs share, and how a terminal shows money and strange text."""
+"""What several verbs share: options, how money is shown, how a person is told something."""
 
-import re
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from batchgen.text import clean
+
 F = TypeVar("F", bound=Callable[..., Any])
 NANO = 1_000_000_000
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def runs(function: F) -> F:
@@ -30,6 +32,16 @@ def dollars(nano: float) -> str:
     return f"${usd:,.2f}" if usd == 0 or abs(usd) >= 1 else f"${usd:.4f}"
 
 
-def clean(text: object) -> str:
-    """Text from outside without control characters, so that it cannot steer a terminal."""
-    return CONTROL.sub("", str(text).replace("\n", " "))
+def tell(text: object) -> None:
+    """A line on stderr. Where nobody can read it any more, the run goes on in silence: it may be paid for."""
+    try:
+        click.echo(clean(text), err=True)
+    except OSError:
+        mute(sys.stderr.fileno())
+
+
+def mute(stream: int) -> None:
+    """Let a stream's words go nowhere, those at the end of the process too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -2,14 +2,15 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Never
 
 import anyio
-import click
 from tqdm import tqdm
 
 from batchgen import report
-from batchgen.commands.options import clean, dollars
+from batchgen.commands.options import dollars, mute, tell
 from batchgen.job import Ended, Job, Order
 from batchgen.task import TaskState
 
@@ -32,28 +33,36 @@ class Watch:
             await self._lines()
         done, total = self._job.progress.over, self._job.progress.total
         form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} tasks{postfix}"
-        bar: tqdm[Never] = tqdm(
-            total=total, initial=done, bar_format=form, dynamic_ncols=True, leave=False, file=sys.stderr
-        )
-        self._bar = bar
-        while True:
-            self._draw(bar)
+        self._bar = tqdm(total=total, initial=done, bar_format=form, dynamic_ncols=True, leave=False, file=sys.stderr)
+        while self._bar:
+            self._draw()
             await anyio.sleep(EVERY)
 
     def _tell_change(self) -> None:
         change = self._job.change
         if change:
-            click.echo(f"+{change.new:,} new · {change.kept:,} kept · {change.dropped:,} dropped", err=True)
+            tell(f"+{change.new:,} new · {change.kept:,} kept · {change.dropped:,} dropped")
 
     async def _lines(self) -> None:
         while True:
-            click.echo(self._line(), err=True)
+            tell(self._line())
             await anyio.sleep(EVERY_LINE)
 
-    def _draw(self, bar: "tqdm[Never]") -> None:
+    def _draw(self) -> None:
         progress = self._job.progress
-        bar.n, bar.total = progress.over, progress.total
-        bar.set_postfix_str(" · ".join(self._parts()), refresh=True)
+        with self._heard() as bar:
+            bar.n, bar.total = progress.over, progress.total
+            bar.set_postfix_str(" · ".join(self._parts()), refresh=True)
+
+    @contextmanager
+    def _heard(self) -> Iterator["tqdm[Never]"]:
+        """The bar; where the terminal is gone, it is drawn no more, and the run goes on."""
+        assert self._bar is not None
+        try:
+            yield self._bar
+        except OSError:
+            self._bar = None
+            mute(sys.stderr.fileno())
 
     def _line(self) -> str:
         progress = self._job.progress
@@ -68,7 +77,7 @@ class Watch:
             parts.append(f"{_time(left / rate)} left")
         money = dollars(progress.spent)
         parts.append(f"{money} of about {dollars(self._projected())}" if left else money)
-        waiting = ", ".join(f"{count} wait: {clean(why)}" for why, count in progress.waiting().items())
+        waiting = ", ".join(f"{count} wait: {why}" for why, count in progress.waiting().items())
         return [*parts, *([waiting] if waiting else []), *(["finishing what is paid for"] if progress.draining else [])]
 
     def _rate(self) -> float:
@@ -90,24 +99,22 @@ class Watch:
         """Tell what the first signal did, and what a second would."""
         lane, purse = self._job.progress.lane, self._job.progress.purse
         way, most = (lane.open, purse.on_the_way) if lane and purse else (0, 0)
-        self._say(f"{way} on the way, finishing; Ctrl-C again leaves now, up to {dollars(most)} stays unconfirmed")
-
-    def _say(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.clear()
-        click.echo(text, err=True)
+            with self._heard() as bar:
+                bar.clear()
+        tell(f"{way} on the way, finishing; Ctrl-C again leaves now, up to {dollars(most)} stays unconfirmed")
 
     def close(self) -> None:
         if self._bar is not None:
-            self._draw(self._bar)
-            self._bar.close()
+            with self._heard() as bar:
+                bar.close()
 
     def summary(self, ended: Ended, what: Order) -> None:
         """How it ended, what there is, what it cost, and the next command."""
         told = report.build(what.folder.ledger)
         for line in [*report.summary(told), f"{ended.reason}; exit {ended.exit_code}"]:
-            click.echo(clean(line), err=True)
-        click.echo(f"Next: {next_command(ended, what)}", err=True)
+            tell(line)
+        tell(f"Next: {next_command(ended, what)}")
 
 
 def _time(seconds: float) -> str:

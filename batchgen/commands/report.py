@@ -12,6 +12,7 @@ from batchgen.commands import options, tables
 from batchgen.errors import UsageError
 from batchgen.folder import find
 from batchgen.task import AttemptState
+from batchgen.text import clean
 
 STATES = [str(state) for state in AttemptState]
 
@@ -51,7 +52,7 @@ def command(
         return
     tables.show(table, f"{told['job']}, {told['started_at']} to {told['ended_at'] or 'now'}")
     for line in report.summary(told):
-        click.echo(options.clean(line))
+        click.echo(clean(line))
 
 
 def columns(by: str | None, known: Sequence[str]) -> list[str]:
@@ -78,7 +79,7 @@ def show_attempts(ledger: Path, state: str, task: str, as_json: bool, as_csv: bo
         return
     if about:
         for name, value in about.items():
-            click.echo(f"{name:10} {options.clean(value)}")
+            click.echo(f"{name:10} {clean(value)}")
     rows = tuple(tuple(row[name] for name in SHOWN) for row in found)
     tables.show(report.Table(SHOWN, rows), f"{len(found)} attempts")
 
@@ -100,4 +101,7 @@ def write_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
 
 
 def _safe(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
+    if not isinstance(cell, str):
+        return cell
+    text = clean(cell)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

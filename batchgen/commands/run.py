@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,9 +54,9 @@ def order(
 def execute(what: Order) -> int:
     """Run it to its end, watched; returns the exit code."""
     for warning in what.manifest.warnings:
-        click.echo(f"warning: {options.clean(warning)}", err=True)
+        options.tell(f"warning: {warning}")
     known = "resumed" if what.folder.ledger.exists() else "new"
-    click.echo(f"{what.folder.path.absolute()} ({known})", err=True)
+    options.tell(f"{what.folder.path.absolute()} ({known})")
     return anyio.run(_run, what)
 
 
@@ -82,19 +81,18 @@ async def _run(what: Order) -> int:
 
 
 async def _obey(job: Job, watch: Watch, work: anyio.CancelScope) -> None:
-    """The first signal drains, the second leaves."""
+    """The first signal drains, the second leaves. A terminal that closes may send more than one SIGHUP: they drain."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async for _ in signals:
-            if job.progress.draining:
+        async for number in signals:
+            if not job.progress.draining:
+                job.drain()
+                watch.draining()
+            elif number != signal.SIGHUP:
                 work.cancel()
                 return
-            job.drain()
-            watch.draining()
 
 
 def _leave(what: Order) -> int:
     """Everything is on the disk; a thread that resolves a name could hold a normal exit for long."""
-    click.echo(f"left at once; go on with: batchgen run {what.manifest.file}", err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    options.tell(f"left at once; go on with: batchgen run {what.manifest.file}")
     os._exit(7)

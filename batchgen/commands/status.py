@@ -8,6 +8,7 @@ from batchgen import books, report
 from batchgen.commands import options
 from batchgen.folder import find
 from batchgen.report import SCHEMA_VERSION
+from batchgen.text import clean
 
 
 @click.command(name="status", short_help="How far a run is.")
@@ -29,6 +30,7 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
         return
     with books.reading(folder.ledger) as db:
         started, ended, reason = books.span(db)
-    click.echo(f"{told['job']}, begun {started}, " + (f"ended {ended}: {reason}" if ended else "running, or cut off"))
+    now = f"ended {ended}: {reason}" if ended else "running, or cut off"
+    click.echo(clean(f"{told['job']}, begun {started}, {now}"))
     for line in report.summary(told):
-        click.echo(options.clean(line))
+        click.echo(clean(line))

@@ -8,7 +8,7 @@ import rich.table
 from rich.text import Text
 
 from batchgen import report
-from batchgen.commands.options import clean
+from batchgen.text import clean
 
 MONEY = {"paid", "low", "high", "usd_low", "usd_high"}
 

@@ -7,6 +7,7 @@ import click
 from batchgen import books, report, verify
 from batchgen.commands import options
 from batchgen.folder import find
+from batchgen.text import clean
 
 
 @click.command(name="verify", short_help="Hold the ledger, the files and their checksums against each other.")
@@ -28,6 +29,6 @@ def command(run: str, runs: Path | None, as_json: bool) -> int:
         click.echo(report.dumps({"schema_version": report.SCHEMA_VERSION, "images": saved, "findings": rows}))
     else:
         for one in found:
-            click.echo(options.clean(f"{one.what}: {one.where}: {one.says}"))
+            click.echo(clean(f"{one.what}: {one.where}: {one.says}"))
         click.echo(f"{saved:,} images, " + (f"{len(found):,} findings" if found else "all as the ledger says"))
     return 3 if found else 0

@@ -1,0 +1,70 @@
+"""Rows of the ledger inside a transaction: how they are made, found and told."""
+
+import hashlib
+import json
+import sqlite3
+import uuid
+from datetime import UTC, datetime
+
+from batchgen.task import Attempt, AttemptState, Image, Settlement, Task, Usage
+
+
+def settle_attempt(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> int:
+    """Close an open attempt; returns its row. ValueError where it is not open."""
+    row = db.execute(
+        "UPDATE attempts SET state = ?, cost_low = ?, cost_high = ?, estimated = ?, allowance = ?, ended_at = ?,"
+        " status = ?, code = ?, error = ?, request_id = ?, input_text_tokens = ?, input_image_tokens = ?,"
+        " cached_text_tokens = ?, cached_image_tokens = ?, output_image_tokens = ?, output_text_tokens = ?,"
+        " total_tokens = ?, usage_note = ? WHERE id = ? AND state IN ('sending', 'accepted') RETURNING seq",
+        (str(settled.attempt), settled.cost_low, settled.cost_high, settled.estimated, settled.allowance, now())
+        + (settled.status, settled.code, settled.error, settled.request_id)
+        + _tokens(settled.usage)
+        + (attempt.id,),
+    ).fetchone()
+    if row is None:
+        raise ValueError(f"attempt {attempt.id} was settled before")
+    return int(row[0])
+
+
+def add_image(db: sqlite3.Connection, task: int, attempt: int, image: Image) -> None:
+    db.execute(
+        "INSERT INTO images (task, attempt, idx, state, path, sha256, bytes, format, width, height, note)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (task, attempt, image.index, str(image.state), image.path, image.sha256, image.bytes)
+        + (image.format, image.width, image.height, image.note),
+    )
+
+
+def _tokens(usage: Usage | None) -> tuple[int | str | None, ...]:
+    if usage is None:
+        return (None,) * 7 + ("",)
+    cached = (usage.cached_text, usage.cached_image)
+    return usage.input_text, usage.input_image, *cached, usage.output_image, usage.output_text, usage.total, usage.note
+
+
+def purchase(db: sqlite3.Connection, task: Task) -> str:
+    """The purchase that the next attempt belongs to: the last one's while its fate is unknown, else a new one."""
+    last = db.execute(
+        "SELECT state, purchase FROM attempts WHERE task = ? AND state IN (?, ?, ?) ORDER BY seq DESC LIMIT 1",
+        (task.seq, str(AttemptState.UNKNOWN), str(AttemptState.PAID), str(AttemptState.UNUSABLE)),
+    ).fetchone()
+    return str(last[1]) if last and last[0] == AttemptState.UNKNOWN else uuid.uuid4().hex
+
+
+def prompt_id(db: sqlite3.Connection, text: str) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    select = "SELECT id FROM prompts WHERE digest = ?"
+    row = db.execute(select, (digest,)).fetchone()
+    if row is None:
+        row = db.execute("INSERT INTO prompts (digest, text) VALUES (?, ?) RETURNING id", (digest, text)).fetchone()
+    return int(row[0])
+
+
+def pairs(text: str, sort: bool) -> tuple[tuple[str, object], ...]:
+    items = json.loads(text).items()
+    return tuple(sorted(items) if sort else items)
+
+
+def now() -> str:
+    """The time in UTC, to the millisecond, as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

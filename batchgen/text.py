@@ -1,0 +1,11 @@
+"""Text from outside, made safe to show: it may not steer a terminal, nor forge a line of a log."""
+
+import re
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+SPACE = re.compile(r"[\t\n\r\u2028\u2029]+")
+
+
+def clean(text: object) -> str:
+    """One line without control characters."""
+    return CONTROL.sub("", SPACE.sub(" ", str(text)))

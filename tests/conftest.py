@@ -1,0 +1,59 @@
+"""Worlds for the tests: with the sandbox that all share, or with one that misbehaves as it is told."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sandbox import child
+from sandbox.child import Child
+from world import Host, Respond, World
+
+SMALL = ("--paint", "cached", "--paint-bytes", "3000")
+Start = Callable[..., World]
+
+
+@pytest.fixture(scope="session")
+def polite() -> Iterator[Child]:
+    """A sandbox without any fault, which all tests share."""
+    shared = child.start(*SMALL)
+    yield shared
+    shared.end()
+
+
+@pytest.fixture
+def world(tmp_path: Path, polite: Child) -> Iterator[World]:
+    """A folder, and the sandbox without faults."""
+    made = World(tmp_path, polite, before=len(polite.bill()["charges"]))
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Iterator[Start]:
+    """Makes a world with a sandbox of its own, with flags: `bad("--script", "cut 429")`."""
+    made: list[World] = []
+
+    def begin(*flags: str) -> World:
+        folder = tmp_path / f"world-{len(made)}"
+        folder.mkdir()
+        made.append(World(folder, child.start(*SMALL, *flags)))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.end()
+        each.sandbox.end()
+
+
+@pytest.fixture
+def host() -> Iterator[Callable[[Respond], Host]]:
+    """Starts a provider that answers as a function says."""
+    started: list[Host] = []
+
+    def begin(respond: Respond) -> Host:
+        started.append(Host(respond))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.end()
