@@ -1,20 +1,22 @@
 """One attempt in, one Outcome out: the conversation with the provider, spooled, parsed, saved. No ledger, no retry."""
 
+import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 
 from batchgen import images
-from batchgen.catalog import Provider, origin
+from batchgen.catalog import Provider, loopback, origin
 from batchgen.client import Sink
 from batchgen.dialects.base import Dialect
 from batchgen.errors import Pending, ProviderError, Rejected, Unknown, Unusable
 from batchgen.spool import Spool
-from batchgen.task import Attempt, Image, ImageState
+from batchgen.task import MISSING, Attempt, Image, ImageState
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply, Request
 
 Send = Callable[[Request, Sink], Awaitable[Reply]]
@@ -46,13 +48,16 @@ async def perform(attempt: Attempt, bench: Bench, send: Send, *, buy: bool) -> O
         if fresh and k == 1 and not buy:
             raise Unknown("cut off before a whole answer was on the disk", code="cut")
         reply = await _ask(step, attempt, bench, send, k) if fresh else None
-        step = await anyio.to_thread.run_sync(_hear, talk, reply, attempt, bench, k, limiter=bench.threads)
+        with anyio.CancelScope(shield=True):  # an answer that came is kept, whoever is told to leave
+            step = await anyio.to_thread.run_sync(_hear, talk, reply, attempt, bench, k, limiter=bench.threads)
     return step
 
 
 async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: int) -> Reply:
     if k > 1 and not _may_fetch(request.url, bench.provider):
-        raise Unusable(f"the answer links to {origin(request.url)}, which is not https", code="link_refused")
+        raise Unusable(
+            "the answer links to where nothing is fetched from: not https, or not public", code="link_refused"
+        )
     try:
         return await send(request, partial(bench.spool.sink, attempt.id, k))
     except ProviderError as error:
@@ -88,7 +93,21 @@ def _free(error: ProviderError) -> ProviderError:
 
 
 def _may_fetch(url: str, provider: Provider) -> bool:
-    return url.startswith("https://") or origin(url) == origin(provider.base_url)
+    try:
+        host = urlsplit(url).hostname or ""
+        if origin(url) == origin(provider.base_url):
+            return True
+        return url.startswith("https://") and not loopback(host) and _public(host)
+    except ValueError:
+        return False
+
+
+def _public(host: str) -> bool:
+    """Whether a host is a name, or an address that anybody can reach."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return True
 
 
 def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench) -> Outcome:
@@ -99,7 +118,7 @@ def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench) -> Outco
 def _saved(index: int, picture: Inline | Fetched | None, answer: Answer, attempt: Attempt, bench: Bench) -> Image:
     stem = attempt.task.path if len(answer.pictures) == 1 else f"{attempt.task.path}-{index}"
     if picture is None:
-        return Image(index, ImageState.BROKEN, note="missing from the answer")
+        return Image(index, ImageState.BROKEN, note=MISSING)
     try:
         return images.save(picture, bench.images, stem, index, attempt.id)
     except ValueError as error:

@@ -82,7 +82,8 @@ def images(db: sqlite3.Connection) -> dict[str, int]:
     """The images of wanted tasks that are saved, and those that a finished task still lacks."""
     saved, missing, size = db.execute(
         "SELECT count(*) FILTER (WHERE i.state = 'saved'),"
-        " count(*) FILTER (WHERE i.state = 'broken' AND t.state = 'done'),"
+        " count(DISTINCT i.task || '/' || i.idx) FILTER (WHERE i.state = 'broken' AND t.state = 'done' AND NOT EXISTS"
+        " (SELECT 1 FROM images s WHERE s.task = i.task AND s.idx = i.idx AND s.state = 'saved')),"
         " coalesce(sum(i.bytes), 0) FROM images i JOIN tasks t ON t.seq = i.task WHERE t.wanted = 'yes'"
     ).fetchone()
     return {"saved": saved, "missing": missing, "bytes": size}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ import httpx
 
 from batchgen import __version__, disk
 from batchgen.catalog import loopback
-from batchgen.errors import Blocked, Rejected, StorageError, Unknown, Unsent, Unusable
+from batchgen.errors import Blocked, ProviderError, Rejected, StorageError, Unknown, Unsent, Unusable
 from batchgen.wire import Reply, Request
 
 Sink = Callable[[], Path]
 """Where a reply's body goes, made when it is first needed."""
 
+TROUBLE = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, UnicodeError, OverflowError, ExceptionGroup)
 CONNECT = 15.0  # seconds
+SPILL = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 IN_MEMORY = 256 * 1024  # bytes of a body that are not worth a file of their own on the event loop
 for name in ("httpx", "httpcore"):  # their INFO lines show signed links, their DEBUG lines cookies
     logging.getLogger(name).setLevel(logging.WARNING)
@@ -62,28 +65,32 @@ class Client:
         try:
             with anyio.fail_after(self._access.timeout):
                 return await self._exchange(request, sink, headers)
-        except TimeoutError:
-            await self._renew()
-            raise Unknown(f"no whole answer within {self._access.timeout:g} s", code="timeout") from None
-        except httpx.HTTPError as error:
-            await self._renew()
-            raise _named(error) from error
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise Rejected(f"cannot be sent: {error}", code="invalid_request") from error
         except anyio.get_cancelled_exc_class():
             await self._renew()
             raise
+        except TROUBLE as error:
+            trouble = self._named(error)
+        await self._renew()
+        raise trouble  # out here, so that no chain of causes leads to a header's value
+
+    def _named(self, error: Exception) -> ProviderError:
+        if isinstance(error, TimeoutError):
+            return Unknown(f"no whole answer within {self._access.timeout:g} s", code="timeout")
+        return _named(error)
 
     async def _exchange(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:
         auth = self._access.auth if request.auth else {}
         url = request.url if "://" in request.url else f"{self._access.base_url}/{request.url}"
         content = None if request.json is None else json.dumps(request.json, ensure_ascii=False).encode()
         kind = {} if content is None else {"content-type": "application/json"}
-        async with self._http.stream(
-            request.method, url, content=content, headers={**kind, **auth, **headers}
-        ) as response:
+        asked = self._http.build_request(request.method, url, content=content, headers={**kind, **auth, **headers})
+        response = await self._http.send(asked, stream=True)
+        try:
             body = await _pour(response, sink, request.body_most)
-            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
+        finally:
+            with anyio.CancelScope(shield=True):  # a whole answer is not thrown away at the door
+                await response.aclose()
+        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
 
     async def _renew(self) -> None:
         """A client that was cut off in the middle is thrown away."""
@@ -128,7 +135,7 @@ class Poured:
         try:
             if self._file is None:
                 self._path = self._sink()
-                self._file = self._path.open("wb", buffering=0)
+                self._file = open(os.open(self._path, SPILL, 0o600), "wb", buffering=0)  # noqa: SIM115 - see close
             for chunk in self._chunks:
                 disk.write_all(self._file.fileno(), chunk)
         except OSError as error:
@@ -146,8 +153,8 @@ class Poured:
         return self._path or b"".join(self._chunks)
 
 
-def _named(error: httpx.HTTPError) -> Unsent | Unknown | Blocked | Rejected:
-    """httpx's many errors, by what they mean for money. Their texts are often empty: ours never is."""
+def _named(error: Exception) -> ProviderError:
+    """The libraries' many errors, by what they mean for money. Their texts are often empty: ours never is."""
     said = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
         if _certificate(error):
@@ -155,7 +162,11 @@ def _named(error: httpx.HTTPError) -> Unsent | Unknown | Blocked | Rejected:
         return Unsent(f"no connection: {said}", code="unreachable")
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return Rejected(f"cannot be sent: {type(error).__name__}", code="invalid_request")  # the text may hold the key
-    return Unknown(f"the connection was cut before a whole answer came ({type(error).__name__}: {said})", code="cut")
+    if isinstance(error, httpx.HTTPError | ssl.SSLError):
+        return Unknown(
+            f"the connection was cut before a whole answer came ({type(error).__name__}: {said})", code="cut"
+        )
+    return Rejected(f"cannot be sent: {said}", code="invalid_request")
 
 
 def _certificate(error: BaseException) -> bool:
@@ -175,7 +186,7 @@ def _fresh(access: Access) -> httpx.AsyncClient:
         follow_redirects=False,
         trust_env=not local,  # a proxy is no way to this machine
         limits=httpx.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=access.keepalive),
-        timeout=httpx.Timeout(None, connect=CONNECT),
+        timeout=httpx.Timeout(None, connect=min(CONNECT, access.timeout / 2)),  # the sooner one tells: never sent
         headers={"accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"},
     )
 

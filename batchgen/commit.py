@@ -97,6 +97,9 @@ class GroupCommit:
         except Exception as error:
             self._broken = error if isinstance(error, StorageError) else _unwritable(error)
             self._fail(calls, self._broken)
+        except BaseException:
+            self._fail(calls, StorageError("the ledger's owner ended"))
+            raise
         for call in calls:
             call.done.set()
 
@@ -128,7 +131,10 @@ def _unwritable(error: Exception) -> StorageError:
 @asynccontextmanager
 async def writer(path: Path) -> AsyncIterator[GroupCommit]:
     """Open the one connection that writes, and its owner; both end with the block, whatever ends it."""
-    connection = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        connection = await aiosqlite.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise _unwritable(error) from error
     try:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 60000"):
             await connection.execute_fetchall(f"PRAGMA {pragma}")

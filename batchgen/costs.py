@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from batchgen.catalog import Model, Price, SizeRule, Tariff
+from batchgen.catalog import Model, SizeRule, Tariff
 from batchgen.task import Usage, Variant
 
 NANO_PER_TOKEN = 1000  # 1 USD per million tokens is 1,000 nano-dollars a token
 NANO = 1_000_000_000
+UNBOUNDED = ("gif", "svg")  # many frames; an author model with a bill of its own
 TEXT_OVERHEAD = 64  # tokens that a provider adds around a prompt, at most
-TOKENS_MOST = 10_000_000  # an answer that claims more counts as damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def quote(tariff: Tariff | None, model: Model | None, variant: Variant) -> Quote
     if tariff.price.image is not None:
         flat = round(tariff.price.image * NANO) * variant.images
         return Quote(Money(flat, flat, flat), 0.0)
-    if model is None:
+    if model is None or variant.param("output_format") in UNBOUNDED:
         return None
     rate = tariff.price.image_out * NANO_PER_TOKEN * variant.images
     low, expected, high = _image_tokens(model, variant)
@@ -109,8 +109,10 @@ def _sizes(model: Model, size: object) -> Iterable[tuple[int, int]]:
     if size != "auto":
         return [_edges(str(size))]
     if isinstance(model.sizes, SizeRule):
-        largest = int(model.sizes.pixels_most**0.5)  # nothing takes more tokens than the largest square
-        return [(1024, 1024), (1536, 1024), (1024, 1536), (largest, largest)]
+        # Nothing takes more tokens than the largest square, nothing fewer than the smallest strip.
+        largest = int(model.sizes.pixels_most**0.5)
+        short = int((model.sizes.pixels_least / model.sizes.ratio_most) ** 0.5)
+        return [(1024, 1024), (largest, largest), (short * model.sizes.ratio_most, short)]
     return [_edges(each) for each in model.sizes]
 
 
@@ -120,9 +122,5 @@ def _edges(size: str) -> tuple[int, int]:
 
 
 def flat(tariff: Tariff | None) -> bool:
-    """Whether money is counted by the image, so that an answer without usage is not an estimate."""
-    return tariff is not None and _flat(tariff.price)
-
-
-def _flat(price: Price) -> bool:
-    return price.image is not None
+    """Whether money is counted by the image, not by the token."""
+    return tariff is not None and tariff.price.image is not None

@@ -22,13 +22,18 @@ def storage(what: str) -> Iterator[None]:
         ) from error
 
 
+_durable: set[Path] = set()  # folders that this process knows to be on the disk
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents, each fsynced into the one above it."""
-    if folder.is_dir():
+    if folder in _durable:
         return
-    make_folder(folder.parent)
+    if not folder.parent.is_dir():
+        make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
+    sync_folder(folder.parent)  # though it is there: another thread may have made it just now
+    _durable.add(folder)
 
 
 def write_whole(target: Path, data: bytes, part: Path, mode: int = 0o600) -> None:

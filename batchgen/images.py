@@ -16,6 +16,7 @@ from batchgen.task import Image, ImageState
 from batchgen.wire import Fetched, Inline
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
+SAME = {"mpo": "jpeg"}  # a JPEG that begins a row of pictures
 PIXELS_MOST = 64_000_000  # twice the largest size that any known model paints, per edge pair
 PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; the limit is checked here, from the header
 
@@ -63,6 +64,8 @@ def read(picture: Inline | Fetched) -> bytes:
     text = picture.base64
     if text.startswith("data:"):
         text = text.partition(",")[2]
+    text = "".join(text.split()) if text[76:77].isspace() or text[-1:].isspace() else text  # lines of MIME
+    text += "=" * (-len(text) % 4)
     try:  # validate: the default drops junk silently, and with it the image
         return pybase64.b64decode(text, altchars="-_" if "-" in text or "_" in text else None, validate=True)
     except ValueError as error:
@@ -83,14 +86,15 @@ def _header(data: bytes) -> Kind:
         raise Broken("no bytes at all")
     try:
         with PIL.Image.open(io.BytesIO(data), formats=[name.upper() for name in EXTENSIONS]) as image:
-            return Kind((image.format or "").lower(), *image.size)
+            name = (image.format or "").lower()
+            return Kind(SAME.get(name, name), *image.size)
     except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
         raise Broken(f"not a PNG, JPEG, WebP or GIF file ({type(error).__name__})") from None
 
 
 def _walk_png(data: bytes) -> None:
     """Every chunk's length and checksum; IEND must be the last thing there is."""
-    at, name, view = 8, b"", memoryview(data)
+    at, name, view, pixels = 8, b"", memoryview(data), False
     while at + 12 <= len(data) and name != b"IEND":
         size, name = int.from_bytes(view[at : at + 4]), bytes(view[at + 4 : at + 8])
         end = at + 12 + size
@@ -98,7 +102,9 @@ def _walk_png(data: bytes) -> None:
             raise Broken(f"PNG is cut in its {name!r} chunk")
         if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise Broken(f"PNG is damaged: wrong checksum in its {name!r} chunk")
-        at = end
+        at, pixels = end, pixels or name == b"IDAT"
+    if not pixels:
+        raise Broken("PNG holds no pixels")
     _ends("PNG", name == b"IEND", len(data) - at)
 
 
@@ -135,7 +141,26 @@ def _walk_webp(data: bytes) -> None:
 
 
 def _walk_gif(data: bytes) -> None:
-    _ends("GIF", data[-1:] == b"\x3b", 0)
+    """Over every block and its sub-blocks to the trailer."""
+    at = 13 + _gif_colours(data, 10)
+    while (kind := data[at : at + 1]) in (b"\x21", b"\x2c"):
+        at = at + 2 if kind == b"\x21" else at + 11 + _gif_colours(data, at + 9)
+        while size := _byte(data, at):
+            at += 1 + size
+        at += 1
+    _ends("GIF", kind == b"\x3b", len(data) - at - 1)
+
+
+def _gif_colours(data: bytes, at: int) -> int:
+    """Bytes of the colour table that the flags at `at` announce."""
+    flags = _byte(data, at)
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _byte(data: bytes, at: int) -> int:
+    if at >= len(data):
+        raise Broken("GIF is cut: its end is missing")
+    return data[at]
 
 
 def _ends(name: str, whole: bool, left_over: int) -> None:

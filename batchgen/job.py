@@ -61,6 +61,7 @@ class Job:
         self._environ = environ
         self.progress = Progress()
         self.change: Change | None = None
+        self.ended: Ended | None = None
         self.started = anyio.Event()
 
     def drain(self) -> None:
@@ -110,7 +111,7 @@ class Job:
         ended = Ended(7, "told to leave at once")
         try:
             cap = await self._drive(books_, lane)
-            ended = conclude(await books_.states(), cap, lane.blocked)
+            self.ended = ended = conclude(await books_.states(), cap, lane.blocked)
         except BatchgenError as error:
             ended = Ended(error.exit_code, str(error))
             raise
@@ -120,6 +121,7 @@ class Job:
         finally:
             log.info("ended with %d: %s", ended.exit_code, clean(ended.reason))
             with suppress(StorageError):  # it may be what ended us
+                await books_.release_orphans()
                 await books_.end(ended.exit_code, ended.reason)
         return ended
 

@@ -58,7 +58,10 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
         os.close(os.open(part, disk.NEW, 0o600))
         db = sqlite3.connect(part)
         try:
-            db.executescript((files("batchgen") / "schema.sql").read_text(encoding="utf-8"))
+            # From the start, so that no later change of mode can be cut off and leave a journal that readers trip over.
+            db.execute("PRAGMA journal_mode = WAL")
+            schema = (files("batchgen") / "schema.sql").read_text(encoding="utf-8")
+            db.executescript(f"BEGIN; {schema}")
             db.execute("INSERT INTO job VALUES (?, ?, ?, ?)", (name, project, manifest, records.now()))
             db.commit()
         finally:
@@ -121,7 +124,11 @@ class Ledger:
             new = sum(self._add(db, task, lane) for task in tasks)
             return new, len(tasks) - new
 
-        return await self._write(work)
+        try:
+            return await self._write(work)
+        except BaseException:
+            self._variant_ids.clear()  # their rows may have been taken back
+            raise
 
     def _add(self, db: sqlite3.Connection, task: Task, lane: str) -> int:
         wanted = "UPDATE tasks SET wanted = 'yes', seen = ? WHERE key = ?"
@@ -294,7 +301,10 @@ class Ledger:
 
 
 def _check(path: Path) -> None:
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error as error:
+        raise StorageError(f"{path} cannot be opened: {error}") from None
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()

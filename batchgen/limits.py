@@ -60,4 +60,4 @@ def backoff(tries: int, hint: float | None, chance: random.Random) -> float:
     """Seconds to wait before the next try: the server's hint and a little more, or full jitter under 2^tries."""
     if hint is not None:
         return min(hint, HINT_MOST) + chance.uniform(0, min(1.0, 0.1 + hint / 10))
-    return chance.uniform(0, min(BACKOFF_MOST, BACKOFF_LEAST * 2**tries))
+    return chance.uniform(0, min(BACKOFF_MOST, BACKOFF_LEAST * 2 ** min(tries, 10)))

@@ -7,7 +7,7 @@ from batchgen.catalog import Tariff
 from batchgen.costs import Money
 from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Unknown, Unsent, Unusable
 from batchgen.limits import Cap
-from batchgen.task import Attempt, AttemptState, ImageState, Settlement, TaskState
+from batchgen.task import MISSING, Attempt, AttemptState, ImageState, Settlement, TaskState
 from batchgen.wire import Outcome
 
 
@@ -39,10 +39,17 @@ def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Mo
         status=outcome.status,
         request_id=outcome.request_id,
     )
-    cost = costs.price(tariff, outcome.usage, attempt.task.variant.images)
+    came, asked = len([each for each in outcome.images if each.note != MISSING]), attempt.task.variant.images
+    cost = costs.price(tariff, outcome.usage, asked)
+    if cost is not None and costs.flat(tariff) and came < asked:  # who counts by the image may count those that came
+        return replace(settled, cost_low=costs.price(tariff, None, came), cost_high=cost, estimated=True)
     if cost is not None:
         return replace(settled, cost_low=cost, cost_high=cost)
-    return replace(settled, cost_low=money.low if money else None, cost_high=attempt.cost_high, estimated=True)
+    high = attempt.cost_high  # as it was when it was sent; the catalog may know better since
+    if money is None:
+        return replace(settled, cost_low=None if high is None else 0, cost_high=high, estimated=True)
+    high = money.high if high is None else max(money.high, high)
+    return replace(settled, cost_low=min(money.low, high), cost_high=high, estimated=True)
 
 
 def broken(outcome: Outcome) -> Unusable | None:

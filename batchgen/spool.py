@@ -36,13 +36,13 @@ class Spool:
         """Make a reply durable; from here on it is never asked for again. Blocks."""
         body = self.sink(attempt, k) if isinstance(reply.body, bytes) else reply.body
         headers = {name: value for name, value in reply.headers.items() if name not in UNKEPT}
-        head = {"status": reply.status, "headers": headers, **_fingerprint(reply.body)}
+        head = json.dumps({"status": reply.status, "headers": headers, **_fingerprint(reply.body)}).encode()
         with disk.storage("the spool"):
             if isinstance(reply.body, bytes):
                 disk.write_synced(body, reply.body)
             else:
                 disk.sync_file(body)
-            disk.write_synced(body.with_suffix(".head"), json.dumps(head).encode())
+            disk.write_synced(body.with_suffix(".head"), b"%08x\n%s" % (zlib.crc32(head), head))
             disk.sync_folder(body.parent)
             disk.sync_folder(self.folder)
 
@@ -54,8 +54,9 @@ class Spool:
         """The k-th reply, if it came whole and is undamaged. Blocks."""
         body = self.folder / attempt / f"{k}.body"
         try:
-            head = json.loads((self.folder / attempt / f"{k}.head").read_bytes())
-            if _fingerprint(body) != {"size": head["size"], "crc32": head["crc32"]}:
+            check, _, text = (self.folder / attempt / f"{k}.head").read_bytes().partition(b"\n")
+            head = json.loads(text)
+            if check != b"%08x" % zlib.crc32(text) or _fingerprint(body) != {n: head[n] for n in ("size", "crc32")}:
                 return None
             return Reply(int(head["status"]), dict(head["headers"]), body)
         except (OSError, ValueError, KeyError, TypeError):

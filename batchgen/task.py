@@ -105,6 +105,9 @@ class Usage:
     note: str = ""
 
 
+MISSING = "missing from the answer"
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image of an answer. `path` is relative to the images folder; a broken one has only its index and a note."""

@@ -1,5 +1,6 @@
 """What is said and heard: Request and Reply on the wire, the Answer read from them, the Outcome of an attempt."""
 
+import json
 import zlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import pydantic_core
 
 from batchgen.task import Image, Usage
 
+DIGITS_MOST = 1000
 INFLATED_MOST = 48 * 2**20  # nothing compressed was asked for
 
 
@@ -38,8 +40,19 @@ class Reply:
         return raw if coding in {"identity", ""} else _inflate(raw, coding)
 
     def json(self) -> object:
-        """The body as JSON; ValueError where it is none, is nested absurdly, or holds NaN."""
-        return pydantic_core.from_json(self.read(), allow_inf_nan=False)
+        """The body as JSON; ValueError where it is none or is nested absurdly."""
+        body = self.read()
+        try:
+            return pydantic_core.from_json(body)
+        except ValueError:  # it may only be odd: half a surrogate pair, a number of 5,000 digits
+            try:
+                return json.loads(body, parse_int=_bounded)
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
+
+
+def _bounded(digits: str) -> int | float:
+    return int(digits) if len(digits) < DIGITS_MOST else float("inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from batchgen.commands import options
 from batchgen.commands.progress import Watch
 from batchgen.errors import UsageError, alone
 from batchgen.folder import Folder, beside, find, is_manifest
-from batchgen.job import Ended, Job, Order
+from batchgen.job import Job, Order
 from batchgen.task import TaskState
 
 
@@ -63,21 +63,20 @@ def execute(what: Order) -> int:
 async def _run(what: Order) -> int:
     job = Job(what)
     watch = Watch(job)
-    ended: Ended | None = None
     with alone():
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as work:
                 tasks.start_soon(_obey, job, watch, work)
                 tasks.start_soon(watch.show)
                 try:
-                    ended = await job.run()
+                    await job.run()
                 finally:
                     tasks.cancel_scope.cancel()
     watch.close()
-    if ended is None:  # the second signal
+    if job.ended is None:  # the second signal
         return _leave(what)
-    watch.summary(ended, what)
-    return ended.exit_code
+    watch.summary(job.ended, what)
+    return job.ended.exit_code
 
 
 async def _obey(job: Job, watch: Watch, work: anyio.CancelScope) -> None:

@@ -1,6 +1,5 @@
 """What all dialects share: reading an answer's usage, and naming what went wrong."""
 
-import json
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -36,6 +35,7 @@ def envelope(reply: Reply) -> Mapping[str, object]:
 
 
 MODERATED = {"moderation_blocked", "content_policy_violation", "content_filter", "contentFilter"}
+NO_KEY = {"invalid_api_key"}
 NO_CREDIT = {
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -87,6 +87,17 @@ class Said:
             retry_after=wait_hint(self.reply),
             request_id=self.reply.headers.get("x-request-id", ""),
         )
+
+
+def _inside(error: Mapping[str, object], reply: Reply) -> ProviderError:
+    """An error inside a 200: what the provider names is that; anything else may have been billed."""
+    code, kind = str(error.get("code") or ""), str(error.get("type") or "")
+    said = Said(f"an error inside a 200: {_text(error, reply)}", code or kind or "error_in_200", reply)
+    if MODERATED & {code, kind}:
+        return _refusal(error, said)
+    if (NO_CREDIT | NO_KEY) & {code, kind}:
+        return said.by(Blocked)
+    return said.by(Unusable)
 
 
 def _refusal(error: Mapping[str, object], said: Said) -> ProviderError:
@@ -158,9 +169,7 @@ def body_of(reply: Reply) -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise Said(f"the answer is a JSON {type(body).__name__}, not an object", "not_json", reply).by(Unusable)
     if body.get("error"):
-        raise Said(f"an error inside a 200: {json.dumps(body['error'])[:TEXT_MOST]}", "error_in_200", reply).by(
-            Unusable
-        )
+        raise _inside(envelope(reply), reply)
     return body
 
 
@@ -169,10 +178,9 @@ def usage_of(body: Mapping[str, object]) -> Usage | None:
     raw = body.get("usage")
     if not isinstance(raw, dict):
         return None
-    got = _count(raw, "input_tokens"), _count(raw, "output_tokens")
-    if None in got or got == (0, 0):
+    total_in, total_out = _count(raw, "input_tokens"), _count(raw, "output_tokens")
+    if total_in is None or not total_out or body.get("svg_usage"):  # no image takes none; an SVG's author is billed too
         return None
-    total_in, total_out = got[0] or 0, got[1] or 0
     into, out = _object(raw, "input_tokens_details"), _object(raw, "output_tokens_details")
     image_in, text_out = (
         min(_count(into, "image_tokens") or 0, total_in),

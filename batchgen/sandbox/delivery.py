@@ -54,6 +54,8 @@ class Wire:
 
     def reset(self) -> None:
         """RST: what was not yet sent is lost, and the other side learns no reason."""
+        if self._transport.is_closing():  # the client was quicker
+            return
         sock: socket.socket = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()

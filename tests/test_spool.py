@@ -1,0 +1,136 @@
+"""The spool: a reply is there whole, or it is none."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchgen.errors import StorageError
+from batchgen.spool import Spool
+from batchgen.wire import Reply
+
+ID = "0123456789abcdef"
+HEADERS = {"content-type": "application/json", "x-request-id": "req_1"}
+names = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1).filter(
+    lambda name: name not in {"set-cookie", "authorization"}
+)
+
+
+def seal(
+    folder: Path, body: bytes, status: int = 200, headers: dict[str, str] = HEADERS, streamed: bool = True
+) -> Spool:
+    """A spool that holds one reply, whose body came in a file or in memory."""
+    spool = Spool(folder)
+    sink = spool.sink(ID, 1)
+    if streamed:
+        sink.write_bytes(body)
+    spool.seal(ID, 1, Reply(status, headers, sink if streamed else body))
+    return spool
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=5000), st.integers(100, 599), st.dictionaries(names, st.text()), st.booleans())
+def test_what_is_loaded_is_what_was_sealed(body: bytes, status: int, headers: dict[str, str], streamed: bool) -> None:
+    with TemporaryDirectory() as folder:
+        loaded = seal(Path(folder), body, status, headers, streamed).load(ID, 1)
+        assert loaded is not None
+        assert isinstance(loaded.body, Path)
+        assert (loaded.status, loaded.headers, loaded.body.read_bytes()) == (status, headers, body)
+
+
+def test_secrets_are_not_kept(tmp_path: Path) -> None:
+    spool = seal(tmp_path, b"{}", headers={"set-cookie": "canary", "authorization": "canary", "date": "today"})
+    loaded = spool.load(ID, 1)
+    assert loaded is not None
+    assert loaded.headers == {"date": "today"}
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+
+
+def test_z3_what_is_kept_for_a_person_to_look_at_is_kept_without_the_key(tmp_path: Path) -> None:
+    spool = seal(tmp_path, b"bad key: sk-canary, sk-canary!")
+    spool.censor(ID, ["sk-canary"])
+    assert (tmp_path / ID / "1.body").read_bytes() == b"bad key: [key], [key]!"
+
+
+@pytest.mark.parametrize("name", ["1.head", "1.body"])
+def test_a_reply_that_is_cut_at_any_byte_is_none(tmp_path: Path, name: str) -> None:
+    spool = seal(tmp_path, b'{"data": []}')
+    file = tmp_path / ID / name
+    whole = file.read_bytes()
+    for end in range(len(whole)):
+        file.write_bytes(whole[:end])
+        assert spool.load(ID, 1) is None
+    file.write_bytes(whole)
+    assert spool.load(ID, 1) is not None
+
+
+def flips(tmp_path: Path, name: str) -> list[Reply]:
+    """What is loaded with each bit of a file flipped in turn, where anything is."""
+    spool = seal(tmp_path, b'{"data": []}')
+    file, loaded = tmp_path / ID / name, []
+    whole = file.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        loaded.append(spool.load(ID, 1))
+    return [reply for reply in loaded if reply is not None]
+
+
+def test_a_reply_with_a_flipped_bit_in_its_body_is_none(tmp_path: Path) -> None:
+    assert flips(tmp_path, "1.body") == []
+
+
+def test_a_reply_with_a_flipped_bit_in_its_head_is_none(tmp_path: Path) -> None:
+    assert {reply.status for reply in flips(tmp_path, "1.head")} <= {200}
+    assert flips(tmp_path, "1.head") == []
+
+
+@pytest.mark.parametrize("head", [b"", b"null", b"5", b"[]", b"{}", b'{"status": 200}', b"\xff", b"[" * 500])
+def test_a_head_that_is_none_makes_no_reply(tmp_path: Path, head: bytes) -> None:
+    spool = seal(tmp_path, b"{}")
+    (tmp_path / ID / "1.head").write_bytes(head)
+    assert spool.load(ID, 1) is None
+
+
+def test_a_reply_is_held_from_its_head_on(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    assert not spool.holds(ID, 1)
+    spool.sink(ID, 1).write_bytes(b"half of")
+    assert not spool.holds(ID, 1)
+    assert spool.load(ID, 1) is None
+    seal(tmp_path, b"{}")
+    assert spool.holds(ID, 1)
+    assert not spool.holds(ID, 2)
+    spool.forget(ID, 1)
+    assert not spool.holds(ID, 1)
+
+
+def test_a_reply_that_is_asked_for_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    seal(tmp_path, b"first")
+    loaded = seal(tmp_path, b"second").load(ID, 1)
+    assert loaded is not None
+    assert loaded.read() == b"second"
+
+
+def test_only_what_was_discarded_is_swept_and_twice_is_as_good_as_once(tmp_path: Path) -> None:
+    spool = seal(tmp_path, b"{}")
+    spool.sink("other", 1)
+    for _ in range(2):
+        spool.discard(ID)
+    assert spool.holds(ID, 1)
+    for _ in range(2):
+        spool.sweep()
+    assert list(spool.attempts()) == ["other"]
+
+
+def test_d10_a_spool_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="the spool"):
+        Spool(tmp_path / "gone").sink(ID, 1)
+
+
+def test_d19_nobody_else_can_look_into_an_attempt(tmp_path: Path) -> None:
+    seal(tmp_path, b"{}")
+    assert (tmp_path / ID).stat().st_mode & 0o077 == 0
