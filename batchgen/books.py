@@ -36,6 +36,7 @@ def reading(ledger: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
             db.row_factory = sqlite3.Row
+            db.execute("BEGIN")  # one moment for all figures, whatever a run writes meanwhile
             yield db
     except sqlite3.DatabaseError as error:
         raise StorageError(f"{ledger} cannot be read: {error}") from error

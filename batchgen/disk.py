@@ -25,12 +25,12 @@ def storage(what: str) -> Iterator[None]:
 _durable: set[Path] = set()  # folders that this process knows to be on the disk
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, each fsynced into the one above it."""
-    if folder in _durable:
+def make_folder(folder: Path, root: Path | None = None) -> None:
+    """Make a folder and its parents, each fsynced into the one above it; a `root` that is gone is not made again."""
+    if folder in _durable and folder.is_dir():
         return
-    if not folder.parent.is_dir():
-        make_folder(folder.parent)
+    if folder.parent != root and not folder.parent.is_dir():
+        make_folder(folder.parent, root)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)  # though it is there: another thread may have made it just now
     _durable.add(folder)

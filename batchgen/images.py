@@ -43,7 +43,7 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
     kind = inspect(data)
     target = folder / f"{stem}.{EXTENSIONS[kind.format]}"
     with disk.storage("the images folder"):
-        disk.make_folder(target.parent)
+        disk.make_folder(target.parent, folder)
         disk.write_whole(target, data, target.parent / f".{part}.{index}.part", mode=0o644)
     return Image(
         index=index,

@@ -287,6 +287,8 @@ def locked(folder: Folder) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise LockedError(f"another run holds {folder.path}{books.holder(folder.ledger)}") from None
+    except OSError as error:
+        raise StorageError(f"{folder.path} cannot be locked: {error.strerror}") from None
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -54,21 +54,25 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
     """Make an empty ledger under a temporary name, then rename it: it is whole or not there."""
     part = path.with_name(f".{path.name}.part")
     with disk.storage("the ledger"):
-        part.unlink(missing_ok=True)
+        for left in (part, part.with_name(f"{part.name}-wal"), part.with_name(f"{part.name}-shm")):
+            left.unlink(missing_ok=True)
         os.close(os.open(part, disk.NEW, 0o600))
-        db = sqlite3.connect(part)
         try:
-            # From the start, so that no later change of mode can be cut off and leave a journal that readers trip over.
-            db.execute("PRAGMA journal_mode = WAL")
-            schema = (files("batchgen") / "schema.sql").read_text(encoding="utf-8")
-            db.executescript(f"BEGIN; {schema}")
-            db.execute("INSERT INTO job VALUES (?, ?, ?, ?)", (name, project, manifest, records.now()))
-            db.commit()
-        finally:
-            db.close()
+            _fill(part, (name, project, manifest, records.now()))
+        except sqlite3.Error as error:
+            raise StorageError(f"{path} cannot be made: {error}. Nothing was sent.") from error
         disk.sync_file(part)
         os.rename(part, path)
         disk.sync_folder(path.parent)
+
+
+def _fill(path: Path, job: tuple[str, str, str, str]) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        # WAL from the start: a change of mode that is cut off later would leave a journal that readers trip over.
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript("BEGIN; " + (files("batchgen") / "schema.sql").read_text(encoding="utf-8"))
+        db.execute("INSERT INTO job VALUES (?, ?, ?, ?)", job)
+        db.commit()
 
 
 @asynccontextmanager

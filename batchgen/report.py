@@ -24,7 +24,6 @@ def build(ledger: Path) -> Object:
     """The report as one JSON object; see the README for what each figure means."""
     job = books.job(ledger)
     with books.reading(ledger) as db:
-        db.execute("BEGIN")  # one moment for all figures, whatever a run writes meanwhile
         started, ended, _ = books.span(db)
         attempts = books.attempt_states(db)
         return {

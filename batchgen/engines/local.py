@@ -25,7 +25,7 @@ async def drive(buyer: Buyer, resumed: Sequence[Attempt]) -> str:
     async with anyio.create_task_group() as tasks:
         for attempt in resumed:
             tasks.start_soon(pool.work, buyer.finish, attempt)
-        await pool.feed(tasks)
+        await pool.work(pool.feed, tasks)
     if pool.error:
         raise pool.error
     return pool.cap
@@ -64,7 +64,7 @@ class Pool:
             self._room.release()
 
     async def work(self, errand: Callable[[T], Awaitable[None]], what: T) -> None:
-        """Run one errand; what goes wrong stops the lane, and no other errand."""
+        """Run one errand, or feed them; what goes wrong stops the lane, and no other errand."""
         try:
             await errand(what)
         except Stopped:
