@@ -38,7 +38,7 @@ def reading(ledger: Path) -> Iterator[sqlite3.Connection]:
             db.row_factory = sqlite3.Row
             db.execute("BEGIN")  # one moment for all figures, whatever a run writes meanwhile
             yield db
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StorageError(f"{ledger} cannot be read: {error}") from error
 
 

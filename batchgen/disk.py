@@ -38,8 +38,11 @@ def make_folder(folder: Path, root: Path | None = None) -> None:
 
 def write_whole(target: Path, data: bytes, part: Path, mode: int = 0o600) -> None:
     """Put `data` at `target`, durably; `part` is the name beside it that it bears until it is whole."""
-    part.unlink(missing_ok=True)  # left by a crash of the same attempt
-    write_synced(part, data, mode)
+    try:
+        write_synced(part, data, mode)
+    except FileExistsError:  # left by a crash of the same attempt
+        part.unlink()
+        write_synced(part, data, mode)
     os.rename(part, target)
     sync_folder(target.parent)
 

@@ -1,5 +1,6 @@
 """Bytes into a verified image file, whole or not there. The bytes are kept exactly as they came: they may be signed."""
 
+import errno
 import hashlib
 import io
 import struct
@@ -44,6 +45,7 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
     target = folder / f"{stem}.{EXTENSIONS[kind.format]}"
     with disk.storage("the images folder"):
         disk.make_folder(target.parent, folder)
+        _never_replace(target, data)
         disk.write_whole(target, data, target.parent / f".{part}.{index}.part", mode=0o644)
     return Image(
         index=index,
@@ -55,6 +57,12 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
         width=kind.width,
         height=kind.height,
     )
+
+
+def _never_replace(target: Path, data: bytes) -> None:
+    """A crash may have left the very same bytes; other bytes are somebody's image, and stay."""
+    if target.exists() and not target.is_symlink() and target.read_bytes() != data:
+        raise FileExistsError(errno.EEXIST, "another image stands there, which the ledger does not know", str(target))
 
 
 def read(picture: Inline | Fetched) -> bytes:

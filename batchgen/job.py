@@ -27,11 +27,16 @@ from batchgen.progress import Progress
 from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
-from batchgen.task import Attempt, Task, TaskState
+from batchgen.task import Attempt, AttemptState, Task, TaskState
 from batchgen.text import clean
 
 BLOCK = 500  # tasks that are enqueued in one transaction
 THREADS = 4  # that parse, decode and write: more would only wait for the same disk
+KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
+LOST = (
+    "{folder} holds answers or images that its ledger knows nothing of: the ledger lacks what was written last. "
+    "Put its -wal file back, or a whole backup, or give the job another name. Nothing was sent."
+)
 log = logging.getLogger("batchgen")
 
 
@@ -141,11 +146,16 @@ class Job:
 
     async def _recover(self, books_: Ledger, spool: Spool) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""
+        spooled = list(spool.attempts())
+        states = await books_.attempt_states(spooled)
+        anything = spooled or any(self._order.folder.images.iterdir())
+        if len(states) < len(spooled) or (books_.run == 1 and anything):
+            raise StorageError(LOST.format(folder=self._order.folder.path))
         await books_.release_orphans()
         found = await books_.open_attempts()
-        kept = {attempt.id for attempt in found} | await books_.unusable_attempts()
-        for stale in set(spool.attempts()) - kept:
-            spool.discard(stale)
+        for each in spooled:
+            if states[each] not in KEPT:
+                spool.discard(each)
         spool.sweep()
         if found:
             log.info("%d attempts of an earlier run are open", len(found))
@@ -295,12 +305,19 @@ def locked(folder: Folder) -> Iterator[None]:
         lock.release()
 
 
+class Log(logging.FileHandler):
+    """A log that a full disk ends in silence: the ledger says what matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextmanager
 def logged(folder: Folder) -> Iterator[None]:
     """Write run.log, one line an event."""
     try:
         os.close(os.open(folder.log, os.O_WRONLY | os.O_CREAT, 0o600))
-        handler = logging.FileHandler(folder.log, encoding="utf-8")
+        handler = Log(folder.log, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{folder.log}: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -311,4 +328,5 @@ def logged(folder: Folder) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()

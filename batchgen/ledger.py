@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from batchgen import __version__, commit, disk, records
 from batchgen.errors import StorageError
-from batchgen.task import Attempt, Operation, Settlement, Task, TaskState, Variant, canonical
+from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant, canonical
 
 SCHEMA_VERSION = 1
 T = TypeVar("T")
@@ -54,8 +54,8 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
     """Make an empty ledger under a temporary name, then rename it: it is whole or not there."""
     part = path.with_name(f".{path.name}.part")
     with disk.storage("the ledger"):
-        for left in (part, part.with_name(f"{part.name}-wal"), part.with_name(f"{part.name}-shm")):
-            left.unlink(missing_ok=True)
+        for ending in ("", "-journal", "-wal", "-shm"):
+            part.with_name(part.name + ending).unlink(missing_ok=True)
         os.close(os.open(part, disk.NEW, 0o600))
         try:
             _fill(part, (name, project, manifest, records.now()))
@@ -68,11 +68,11 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
 
 def _fill(path: Path, job: tuple[str, str, str, str]) -> None:
     with closing(sqlite3.connect(path)) as db:
-        # WAL from the start: a change of mode that is cut off later would leave a journal that readers trip over.
-        db.execute("PRAGMA journal_mode = WAL")
         db.executescript("BEGIN; " + (files("batchgen") / "schema.sql").read_text(encoding="utf-8"))
         db.execute("INSERT INTO job VALUES (?, ?, ?, ?)", job)
         db.commit()
+        # Here already: a change of mode that is cut off later would leave a journal that readers trip over.
+        db.execute("PRAGMA journal_mode = WAL")
 
 
 @asynccontextmanager
@@ -263,10 +263,15 @@ class Ledger:
         )
         return await self._write(lambda db: db.execute(sql).rowcount)
 
-    async def unusable_attempts(self) -> frozenset[str]:
-        """Attempts whose answers are kept as they came, for a person to look at."""
-        sql = "SELECT id FROM attempts WHERE state = 'unusable'"
-        return await self._write(lambda db: frozenset(row[0] for row in db.execute(sql).fetchall()))
+    async def attempt_states(self, ids: Sequence[str]) -> dict[str, AttemptState]:
+        """The states of those of the attempts that there are."""
+        sql = "SELECT state FROM attempts WHERE id = ?"
+
+        def work(db: sqlite3.Connection) -> dict[str, AttemptState]:
+            rows = {each: db.execute(sql, (each,)).fetchone() for each in ids}
+            return {each: AttemptState(row[0]) for each, row in rows.items() if row}
+
+        return await self._write(work)
 
     async def spent(self) -> Spent:
         """What was spent at most, over the life of the job."""
@@ -312,7 +317,7 @@ def _check(path: Path) -> None:
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} is no readable ledger: {error}") from None
     finally:
         db.close()

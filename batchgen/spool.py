@@ -5,6 +5,7 @@ a reply without a head that fits its body was cut off, and is none.
 """
 
 import json
+import os
 import shutil
 import zlib
 from collections import deque
@@ -26,11 +27,14 @@ class Spool:
 
     def sink(self, attempt: str, k: int) -> Path:
         """Where the body of the k-th reply (from 1) is to be streamed. Blocks."""
+        folder = self.folder / attempt
         with disk.storage("the spool"):
-            (self.folder / attempt).mkdir(mode=0o700, exist_ok=True)
-            (self.folder / attempt / f"{k}.head").unlink(missing_ok=True)
-            (self.folder / attempt / f"{k}.body").unlink(missing_ok=True)
-        return self.folder / attempt / f"{k}.body"
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:  # an earlier reply's, or what a crash left of this one
+                (folder / f"{k}.head").unlink(missing_ok=True)
+                (folder / f"{k}.body").unlink(missing_ok=True)
+        return folder / f"{k}.body"
 
     def seal(self, attempt: str, k: int, reply: Reply) -> None:
         """Make a reply durable; from here on it is never asked for again. Blocks."""
@@ -86,11 +90,21 @@ class Spool:
                 folder = self.folder / self._stale.popleft()
             except IndexError:  # another thread was quicker
                 return
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
     def attempts(self) -> Iterator[str]:
         """The attempts that have a folder here."""
         return (entry.name for entry in self.folder.iterdir() if entry.is_dir())
+
+
+def _remove(folder: Path) -> None:
+    """Most hold one reply: three calls instead of a walk."""
+    try:
+        os.unlink(folder / "1.body")
+        os.unlink(folder / "1.head")
+        os.rmdir(folder)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fingerprint(body: bytes | Path) -> dict[str, int]:

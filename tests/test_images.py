@@ -196,9 +196,16 @@ def test_d18_a_planted_link_is_never_written_through(tmp_path: Path, planted: st
 
 def test_d22_what_an_earlier_crash_left_is_replaced(tmp_path: Path) -> None:
     (tmp_path / ".id.0.part").write_bytes(PNG[:50])
-    (tmp_path / "a.png").write_bytes(PNG[:50])
+    (tmp_path / "a.png").write_bytes(PNG)
     images.save(Inline(TEXT), tmp_path, "a", 0, "id")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", PNG)]
+
+
+def test_another_image_in_the_same_place_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG[:50])
+    with pytest.raises(StorageError, match="another image stands there"):
+        images.save(Inline(TEXT), tmp_path, "a", 0, "id")
+    assert (tmp_path / "a.png").read_bytes() == PNG[:50]
 
 
 def test_a_broken_image_leaves_no_trace(tmp_path: Path) -> None:

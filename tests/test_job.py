@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -218,8 +219,8 @@ def restore(folder: Path) -> None:
 
 
 def test_d10_an_images_folder_that_is_gone_stops_the_run_and_loses_no_answer(bad: Start) -> None:
-    world = bad("--latency", "0.2", "--latency-jitter", "0.2")
-    changes: dict[str, Any] = {"prompts": many(16), "retry": {"on_unknown": "hold"}, "limits": LATER}
+    world = bad("--latency", "0.1", "--latency-jitter", "0.2")
+    changes: dict[str, Any] = {"prompts": many(12), "retry": {"on_unknown": "hold"}, "limits": LATER}
     images = world.run_folder / "images"
 
     def harm() -> None:
@@ -229,11 +230,11 @@ def test_d10_an_images_folder_that_is_gone_stops_the_run_and_loses_no_answer(bad
     error = failing(world.job(**changes), harm)
     assert isinstance(error, StorageError)
     assert "Nothing that was paid for is lost" in str(error)
-    assert len(world.charges()) < 16, "it stopped claiming"
+    assert len(world.charges()) < 12, "it stopped claiming"
     assert list((world.run_folder / "spool").glob("*/1.head")), "the answers are kept"
     restore(images)
     assert world.run(**changes).exit_code == 0
-    assert (world.states(), len(world.charges()), len(world.files())) == ({"done": 16}, 16, 16)
+    assert (world.states(), len(world.charges()), len(world.files())) == ({"done": 12}, 12, 12)
     world.check_equal_to_the_bill()
 
 
@@ -308,13 +309,21 @@ def test_a_full_disk_ends_in_a_message_and_the_next_run_finishes(bad: Start, cas
         assert lost <= (0 if where == "images" else 4)
 
 
-def test_d2_a_disk_that_is_full_from_the_start_sends_nothing(bad: Start) -> None:
-    world = bad()
-    path = str(world.write())
-    with small_disk(world.run_folder, "size=16k"):
+@pytest.mark.parametrize("size", ["size=16k", "size=160k"])
+def test_d2_a_disk_that_is_full_from_the_start_sends_nothing_and_spoils_nothing(world: World, size: str) -> None:
+    path = str(world.write(prompts=many(3)))
+    with small_disk(world.run_folder, size):
         said = world.command("run", path)
         assert (said.returncode, "Traceback" in said.stderr) == (5, False), said.stderr
         assert world.charges() == []
+        grow(world.run_folder, "size=8m")
+        assert world.command("run", path).returncode == 0
+
+
+def test_a_run_whose_folder_was_removed_begins_anew_in_the_same_process(world: World) -> None:
+    world.run()
+    shutil.rmtree(world.run_folder)
+    assert (world.run().exit_code, len(world.files())) == (0, 1)
 
 
 def limited(world: World, path: str, most: int) -> "subprocess.Popen[str]":
@@ -325,14 +334,14 @@ def limited(world: World, path: str, most: int) -> "subprocess.Popen[str]":
 
 
 def test_d8_a_ledger_that_may_not_grow_stops_the_run_and_loses_no_answer(bad: Start) -> None:
-    world = bad("--latency", "0.1", "--latency-jitter", "0.3")
-    path = str(world.write(prompts=many(40), limits={"concurrency": 4}, retry={"on_unknown": "hold"}))
+    world = bad("--latency", "0.05", "--latency-jitter", "0.2")
+    path = str(world.write(prompts=many(30), limits={"concurrency": 4}, retry={"on_unknown": "hold"}))
     process = limited(world, path, 200_000)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, "Traceback" in err) == (5, False), err
-    assert len(world.charges()) < 40
+    assert len(world.charges()) < 30
     assert world.command("run", path).returncode == 0
-    assert (world.states(), len(world.charges())) == ({"done": 40}, 40)
+    assert (world.states(), len(world.charges())) == ({"done": 30}, 30)
     world.check_equal_to_the_bill()
 
 

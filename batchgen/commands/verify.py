@@ -23,7 +23,7 @@ def command(run: str, runs: Path | None, as_json: bool) -> int:
     folder = find(run, runs)
     found = list(verify.findings(folder))
     with books.reading(folder.ledger) as db:
-        saved = books.images(db)["saved"]
+        saved = sum(1 for _ in books.saved_images(db))
     if as_json:
         rows = [{"what": one.what, "where": one.where, "says": one.says} for one in found]
         click.echo(report.dumps({"schema_version": report.SCHEMA_VERSION, "images": saved, "findings": rows}))
