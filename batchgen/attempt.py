@@ -67,10 +67,7 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
 def _hear(talk: Conversation, reply: Reply | None, attempt: Attempt, bench: Bench, k: int) -> Request | Outcome:
     """Make a reply durable, then let the dialect read it, then save what it found: one hand-over to a thread."""
     bench.spool.sweep()
-    if reply is None:
-        reply = bench.spool.load(attempt.id, k)
-    else:
-        bench.spool.seal(attempt.id, k, reply)
+    reply = bench.spool.seal(attempt.id, k, reply) if reply else bench.spool.load(attempt.id, k)
     if reply is None:  # damaged in a crash, after it had come
         bench.spool.forget(attempt.id, k)
         lost = "the answer was damaged on the disk"

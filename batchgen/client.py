@@ -107,10 +107,13 @@ async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path
             poured.take(chunk)
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
-    finally:
-        poured.close()
+    except BaseException:
+        poured.drop()
+        raise
+    poured.close()
     expected = response.headers.get("content-length", "")
     if expected.isdigit() and poured.size < int(expected):
+        poured.drop()
         raise Unknown(f"the answer was cut at {poured.size} of {expected} bytes", code="cut")
     return poured.body
 
@@ -147,6 +150,12 @@ class Poured:
     def close(self) -> None:
         if self._file:
             self._file.close()
+
+    def drop(self) -> None:
+        """What did not come whole is no reply."""
+        self.close()
+        if self._path:
+            self._path.unlink(missing_ok=True)
 
     @property
     def body(self) -> bytes | Path:

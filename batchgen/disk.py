@@ -57,6 +57,16 @@ def write_synced(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.close(handle)
 
 
+def append_synced(path: Path, data: bytes) -> None:
+    """Add to the end of a file, and fsync all of it."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        write_all(handle, data)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_all(handle: int, data: bytes) -> None:
     """Write it all, however little the system takes at a time."""
     view = memoryview(data)

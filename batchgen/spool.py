@@ -1,21 +1,23 @@
 """The spool: every whole reply of an attempt, raw, kept until the attempt is settled.
 
-`spool/<attempt>/<k>.body` holds the bytes, `<k>.head` status, headers, size and checksum. The head is written last:
-a reply without a head that fits its body was cut off, and is none.
+`spool/<attempt>.<k>` holds the k-th reply: its body as it came, a line with status, headers, size and checksum, and
+that line's own length and checksum. What does not fit itself was cut off or damaged, and is no reply. It is one file
+because making and unlinking files is what a disk is slowest at.
 """
 
 import json
 import os
-import shutil
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
 from batchgen import disk
 from batchgen.wire import Reply
 
 UNKEPT = {"set-cookie", "authorization"}
+TRAILER = 17  # a line end, eight digits of the head's length, eight of its checksum
 
 
 class Spool:
@@ -25,59 +27,56 @@ class Spool:
         self.folder = folder
         self._stale: deque[str] = deque()
 
-    def sink(self, attempt: str, k: int) -> Path:
-        """Where the body of the k-th reply (from 1) is to be streamed. Blocks."""
-        folder = self.folder / attempt
-        with disk.storage("the spool"):
-            try:
-                folder.mkdir(mode=0o700)
-            except FileExistsError:  # an earlier reply's, or what a crash left of this one
-                (folder / f"{k}.head").unlink(missing_ok=True)
-                (folder / f"{k}.body").unlink(missing_ok=True)
-        return folder / f"{k}.body"
+    def path(self, attempt: str, k: int) -> Path:
+        return self.folder / f"{attempt}.{k}"
 
-    def seal(self, attempt: str, k: int, reply: Reply) -> None:
-        """Make a reply durable; from here on it is never asked for again. Blocks."""
-        body = self.sink(attempt, k) if isinstance(reply.body, bytes) else reply.body
-        headers = {name: value for name, value in reply.headers.items() if name not in UNKEPT}
-        head = json.dumps({"status": reply.status, "headers": headers, **_fingerprint(reply.body)}).encode()
+    def sink(self, attempt: str, k: int) -> Path:
+        """Where the body of the k-th reply (from 1) is to be streamed."""
+        return self.folder / f"{attempt}.{k}.part"
+
+    def seal(self, attempt: str, k: int, reply: Reply) -> Reply:
+        """Make a reply durable, and return it as it is now; it is never asked for again. Blocks."""
+        path = self.path(attempt, k)
         with disk.storage("the spool"):
             if isinstance(reply.body, bytes):
-                disk.write_synced(body, reply.body)
+                disk.write_synced(path, reply.body + _head(reply, len(reply.body)))
+                sealed = reply
             else:
-                disk.sync_file(body)
-            disk.write_synced(body.with_suffix(".head"), b"%08x\n%s" % (zlib.crc32(head), head))
-            disk.sync_folder(body.parent)
+                size = reply.body.stat().st_size
+                disk.append_synced(reply.body, _head(reply, size))
+                os.rename(reply.body, path)
+                sealed = Reply(reply.status, reply.headers, path, size)
             disk.sync_folder(self.folder)
+        return sealed
 
     def holds(self, attempt: str, k: int) -> bool:
         """Whether the k-th reply was sealed."""
-        return (self.folder / attempt / f"{k}.head").exists()
+        return self.path(attempt, k).exists()
 
     def load(self, attempt: str, k: int) -> Reply | None:
         """The k-th reply, if it came whole and is undamaged. Blocks."""
-        body = self.folder / attempt / f"{k}.body"
+        path = self.path(attempt, k)
         try:
-            check, _, text = (self.folder / attempt / f"{k}.head").read_bytes().partition(b"\n")
-            head = json.loads(text)
-            if check != b"%08x" % zlib.crc32(text) or _fingerprint(body) != {n: head[n] for n in ("size", "crc32")}:
+            head = json.loads(_tail(path))
+            size = int(head["size"])
+            if path.stat().st_size - head["tail"] != size or _crc32(path, size) != head["crc32"]:
                 return None
-            return Reply(int(head["status"]), dict(head["headers"]), body)
-        except (OSError, ValueError, KeyError, TypeError):
+            return Reply(int(head["status"]), dict(head["headers"]), path, size)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def forget(self, attempt: str, k: int) -> None:
         """Drop the k-th reply, so that it is asked for again. Blocks."""
-        (self.folder / attempt / f"{k}.head").unlink(missing_ok=True)
+        self.path(attempt, k).unlink(missing_ok=True)
 
     def censor(self, attempt: str, secrets: Iterable[str]) -> None:
-        """Take secrets out of an attempt's bodies, which are kept for a person to look at. Blocks."""
-        for body in (self.folder / attempt).glob("*.body"):
-            said = told = body.read_bytes()
+        """Take secrets out of an attempt's replies, which are kept for a person to look at. Blocks."""
+        for path in self.folder.glob(f"{attempt}.*"):
+            said = told = path.read_bytes()
             for secret in secrets:
                 told = told.replace(secret.encode(), b"[key]")
             if told != said:
-                body.write_bytes(told)
+                path.write_bytes(told)
 
     def discard(self, attempt: str) -> None:
         """A settled attempt's replies are needed no more; the next sweep removes them."""
@@ -87,31 +86,51 @@ class Spool:
         """Remove what was discarded. Blocks; what a crash leaves, the next start removes."""
         while self._stale:
             try:
-                folder = self.folder / self._stale.popleft()
+                attempt = self._stale.popleft()
             except IndexError:  # another thread was quicker
                 return
-            _remove(folder)
+            self._remove(attempt)
 
-    def attempts(self) -> Iterator[str]:
-        """The attempts that have a folder here."""
-        return (entry.name for entry in self.folder.iterdir() if entry.is_dir())
+    def _remove(self, attempt: str) -> None:
+        """An attempt's replies in their order, and what was cut off behind them."""
+        for k in count(1):
+            try:
+                self.path(attempt, k).unlink()
+            except FileNotFoundError:
+                self.sink(attempt, k).unlink(missing_ok=True)
+                return
+
+    def attempts(self) -> set[str]:
+        """The attempts that have anything here."""
+        return {entry.name.partition(".")[0] for entry in self.folder.iterdir()}
 
 
-def _remove(folder: Path) -> None:
-    """Most hold one reply: three calls instead of a walk."""
-    try:
-        os.unlink(folder / "1.body")
-        os.unlink(folder / "1.head")
-        os.rmdir(folder)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+def _head(reply: Reply, size: int) -> bytes:
+    headers = {name: value for name, value in reply.headers.items() if name not in UNKEPT}
+    head = {"status": reply.status, "headers": headers, "size": size, "crc32": _crc32(reply.body, size)}
+    text = b"\n" + json.dumps(head).encode()
+    return text + b"\n%08x%08x" % (len(text), zlib.crc32(text))
 
 
-def _fingerprint(body: bytes | Path) -> dict[str, int]:
+def _tail(path: Path) -> bytes:
+    """A sealed file's head, with the length of all that stands behind the body; ValueError where it does not fit."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - TRAILER))
+        trailer = file.read()
+        length, check = int(trailer[1:9], 16), int(trailer[9:], 16)
+        file.seek(max(0, end - TRAILER - length))
+        text = file.read(length)
+    if len(text) != length or zlib.crc32(text) != check or trailer != b"\n%08x%08x" % (length, check):
+        raise ValueError("cut off or damaged")
+    return text[:-1] + b', "tail": %d}' % (length + TRAILER)
+
+
+def _crc32(body: bytes | Path, size: int) -> int:
     if isinstance(body, bytes):
-        return {"size": len(body), "crc32": zlib.crc32(body)}
-    size, crc = 0, 0
+        return zlib.crc32(body)
+    crc, left = 0, size
     with body.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
-    return {"size": size, "crc32": crc}
+        while left and (chunk := file.read(min(left, 1 << 20))):
+            crc, left = zlib.crc32(chunk, crc), left - len(chunk)
+    return crc

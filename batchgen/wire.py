@@ -27,17 +27,27 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One whole HTTP reply: status, headers (lower-case names), and the raw body, in memory or in a file."""
+    """One whole HTTP reply: status, headers (lower-case names), and the raw body, in memory or in a file.
+
+    Of a file the first `size` bytes are the body; -1: all of it.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes | Path
+    size: int = -1
 
     def read(self) -> bytes:
         """The body, inflated where the server compressed it unasked; ValueError where that is damaged or a bomb."""
-        raw = self.body.read_bytes() if isinstance(self.body, Path) else self.body
+        raw = self._raw()
         coding = self.headers.get("content-encoding", "identity").lower()
         return raw if coding in {"identity", ""} else _inflate(raw, coding)
+
+    def _raw(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        with self.body.open("rb") as file:
+            return file.read(self.size)
 
     def json(self) -> object:
         """The body as JSON; ValueError where it is none or is nested absurdly."""

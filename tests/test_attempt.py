@@ -177,11 +177,11 @@ async def test_an_attempt_of_an_earlier_run_is_never_sent_again(bench: Bench) ->
     assert (error.value.code, wire.asked) == ("cut", [])
 
 
-@pytest.mark.parametrize("name", ["1.head", "1.body"])
-async def test_a_first_reply_that_a_crash_damaged_is_unknown_and_never_unusable(bench: Bench, name: str) -> None:
+@pytest.mark.parametrize("lost", [5, 200])
+async def test_a_first_reply_that_a_crash_damaged_is_unknown_and_never_unusable(bench: Bench, lost: int) -> None:
     await perform(attempt(), bench, Wire(answer(INLINE)), buy=True)
-    file = bench.spool.folder / "id" / name
-    file.write_bytes(file.read_bytes()[:-5])
+    file = bench.spool.path("id", 1)
+    file.write_bytes(file.read_bytes()[:-lost])
     wire = Wire()
     with pytest.raises(Unknown) as error:
         await perform(attempt(), bench, wire, buy=False)
@@ -190,7 +190,7 @@ async def test_a_first_reply_that_a_crash_damaged_is_unknown_and_never_unusable(
 
 async def test_a_later_reply_that_a_crash_damaged_is_fetched_again(bench: Bench) -> None:
     await perform(attempt(), bench, Wire(answer(LINK), Reply(200, {}, PNG)), buy=True)
-    (bench.spool.folder / "id" / "2.body").write_bytes(PNG[:-5])
+    bench.spool.path("id", 2).write_bytes(PNG[:-5])
     with pytest.raises(Pending):
         await perform(attempt(), bench, Wire(), buy=False)
     wire = Wire(Reply(200, {}, PNG))

@@ -195,7 +195,7 @@ async def test_s20_a_body_beyond_all_bounds_is_given_up(size: int, head: bytes, 
     error = await fault(says(head + b"a" * size, end="hang"), tmp_path)
     assert isinstance(error, Unusable)
     assert error.code == "too_large"
-    assert (tmp_path / "1.body").stat().st_size <= 2**20 + 2**18
+    assert os.listdir(tmp_path) == []
 
 
 async def test_s19_a_body_is_never_inflated_on_its_way(tmp_path: Path) -> None:
@@ -432,8 +432,6 @@ async def test_d3_a_spool_that_cannot_take_an_answer_is_a_storage_error(tmp_path
     async with serving(says(body)) as server, talker(server.url) as one:
         with pytest.raises(StorageError, match="the spool"):
             await one.send(post(), lambda: tmp_path / "gone" / "1.body", {})
-        with pytest.raises(StorageError, match="No space left"):
-            await one.send(post(), lambda: Path("/dev/full"), {})
 
 
 def test_z4_no_library_logs_what_it_sends() -> None:

@@ -147,7 +147,7 @@ def test_nobody_followed_the_redirect(faulty: Run) -> None:
 
 
 def test_answers_of_no_use_are_kept_for_a_person_and_all_others_are_gone(faulty: Run) -> None:
-    kept = {path.name for path in (faulty.world.run_folder / "spool").iterdir()}
+    kept = {path.stem for path in (faulty.world.run_folder / "spool").iterdir()}
     assert kept == {seen.id for seen in faulty.seen.values() if seen.attempt == "unusable"}
 
 

@@ -231,7 +231,7 @@ def test_d10_an_images_folder_that_is_gone_stops_the_run_and_loses_no_answer(bad
     assert isinstance(error, StorageError)
     assert "Nothing that was paid for is lost" in str(error)
     assert len(world.charges()) < 12, "it stopped claiming"
-    assert list((world.run_folder / "spool").glob("*/1.head")), "the answers are kept"
+    assert list((world.run_folder / "spool").glob("*.1")), "the answers are kept"
     restore(images)
     assert world.run(**changes).exit_code == 0
     assert (world.states(), len(world.charges()), len(world.files())) == ({"done": 12}, 12, 12)

@@ -200,13 +200,13 @@ class Checker:
     def _strangers(self, books: Books) -> Iterator[Violation]:
         """Files that no row owns."""
         known = {self.run / "images" / row["path"] for row in books.images}
-        unusable = {self.run / "spool" / row["id"] for row in books.attempts if row["state"] == "unusable"}
-        kept = {self.run / "spool" / row["id"] for row in books.attempts if row["state"] == "accepted"}
+        unusable = {row["id"] for row in books.attempts if row["state"] == "unusable"}
+        kept = {row["id"] for row in books.attempts if row["state"] == "accepted"}
         for path in (self.run / "images").rglob("*"):
             if path.is_file() and path not in known:
                 yield Violation("orphan", f"no row owns {path}")
         for path in (self.run / "spool").glob("*"):
-            if path not in unusable | kept:
+            if path.name.partition(".")[0] not in unusable | kept:
                 yield Violation("orphan", f"left in the spool: {path}")
         yield from (Violation("orphan", f"left over: {path}") for path in self.run.rglob("*.part"))
 
