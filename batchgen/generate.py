@@ -45,7 +45,7 @@ class Buyer:
             raise
 
     async def finish(self, attempt: Attempt) -> None:
-        """Go on with an attempt of an earlier run: what is bought is not bought again."""
+        """Go on with an attempt of an earlier run; where it was lost, its task goes back to the queue."""
         self.purse.adopt(attempt)
         await self._run(Errand(self, attempt.task, attempt))
 
@@ -63,6 +63,7 @@ class Errand:
     def __init__(self, buyer: Buyer, task: Task, attempt: Attempt | None = None) -> None:
         self._buyer = buyer
         self._task = task
+        self._resumed = attempt is not None
         self._tries = task.tries
         self._pauses = 0
         self._fetches = 0
@@ -144,7 +145,7 @@ class Errand:
         settled = settle.failure(case, error)
         self._buyer.purse.allowance.reserve(settled.allowance)
         self._tell(error)
-        return settled
+        return self._requeued(settled) if self._resumed else settled
 
     def _tell(self, error: ProviderError) -> None:
         """Let the lane's breaker know."""
@@ -165,9 +166,11 @@ class Errand:
         """Cancelled on the way: without a whole answer its fate is unknown; what is spooled, the next run finishes."""
         if not self._buyer.lane.bench.spool.holds(attempt.id, 1):
             unknown = Unknown("cut off: the program was told to leave at once", code="interrupted")
-            settled = self._failure(attempt, unknown)
-            task = TaskState.TODO if settled.task is TaskState.DOING else settled.task
-            await self._buyer.ledger.settle(attempt, replace(settled, task=task))
+            await self._buyer.ledger.settle(attempt, self._requeued(self._failure(attempt, unknown)))
+
+    def _requeued(self, settled: Settlement) -> Settlement:
+        """What would be tried again here is left to the queue, which knows what is still wanted."""
+        return replace(settled, task=TaskState.TODO) if settled.task is TaskState.DOING else settled
 
     async def _keep(self, attempt: Attempt, error: ProviderError | None) -> float | None:
         """Bought and still with the provider: ask again for a while, then leave it to the next run."""

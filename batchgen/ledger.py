@@ -41,11 +41,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """How much of one variant is wanted: tasks in all and still to do, and their prompts' bytes."""
+    """How much of one variant is wanted: tasks, their prompts' bytes, and those of the longest."""
 
     variant: Variant
     tasks: int
-    todo: int
     prompt_bytes: int
     longest: int
 
@@ -292,8 +291,7 @@ class Ledger:
     async def volumes(self) -> list[Volume]:
         """What is wanted, by variant."""
         sql = (
-            "SELECT t.variant, count(*), count(*) FILTER (WHERE t.state IN ('todo', 'doing')),"
-            " sum(length(CAST(p.text AS BLOB))), max(length(CAST(p.text AS BLOB)))"
+            "SELECT t.variant, count(*), sum(length(CAST(p.text AS BLOB))), max(length(CAST(p.text AS BLOB)))"
             " FROM tasks t JOIN prompts p ON p.id = t.prompt WHERE t.wanted = 'yes' GROUP BY t.variant"
         )
 

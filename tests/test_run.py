@@ -405,6 +405,21 @@ def test_a_killed_run_goes_on_and_every_charge_is_known(bad: Start) -> None:
     assert not list((world.run_folder / "spool").iterdir())
 
 
+def test_what_is_wanted_no_longer_is_not_bought_again_after_a_kill(bad: Start) -> None:
+    """Its request was on the way; the user changed the manifest before going on."""
+    world = bad("--latency", "0.5")
+    process = world.begin("run", str(world.write(prompts=many(4), retry={"duplicate_allowance": 1})))
+    eventually(lambda: world.sandbox.stats()["open"] >= 4)
+    process.kill()
+    process.wait()
+    eventually(lambda: len(world.charges()) == 4)
+    changed = world.write(prompts=["Something else"], retry={"duplicate_allowance": 1})
+    assert world.command("run", str(changed)).returncode == 0
+    assert len(world.charges()) == 5
+    assert (world.attempts().count("unknown"), world.states()) == (4, {"done": 1})
+    world.check_books()
+
+
 def _sandbox_of(run: int) -> int:
     """The process that a run started as its provider."""
     for entry in Path("/proc").iterdir():

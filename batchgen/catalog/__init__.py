@@ -14,7 +14,6 @@ from pydantic.dataclasses import dataclass as checked
 from batchgen import document
 
 STRICT = ConfigDict(extra="forbid", strict=False, coerce_numbers_to_str=True)
-Rates = Mapping[str, float]
 T = TypeVar("T")
 
 

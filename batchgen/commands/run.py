@@ -8,12 +8,13 @@ from pathlib import Path
 import anyio
 import click
 
-from batchgen import manifest, plan
+from batchgen import catalog, manifest, plan
 from batchgen.commands import options
 from batchgen.commands.progress import Watch
 from batchgen.errors import UsageError, alone
 from batchgen.folder import Folder, beside, find, is_manifest
 from batchgen.job import Job, Order
+from batchgen.manifest import Manifest
 from batchgen.task import TaskState
 
 
@@ -55,9 +56,18 @@ def execute(what: Order) -> int:
     """Run it to its end, watched; returns the exit code."""
     for warning in what.manifest.warnings:
         options.tell(f"warning: {warning}")
+    for model in assumed(what.manifest):
+        options.tell(f"warning: {model} is reckoned at OpenAI's prices; give the provider a price: if it has its own")
     known = "resumed" if what.folder.ledger.exists() else "new"
     options.tell(f"{what.folder.path.absolute()} ({known})")
     return anyio.run(_run, what)
+
+
+def assumed(wanted: Manifest) -> list[str]:
+    """Models whose prices are another provider's."""
+    models = dict.fromkeys(variant.model for variant in plan.variants(wanted))
+    tariffs = {model: catalog.tariff(wanted.provider, model) for model in models}
+    return [model for model, tariff in tariffs.items() if tariff and tariff.assumed]
 
 
 async def _run(what: Order) -> int:

@@ -16,15 +16,16 @@ T = TypeVar("T")
 
 
 async def drive(buyer: Buyer, resumed: Sequence[Attempt]) -> str:
-    """Finish the resumed attempts and buy what is queued, until nothing is left or the lane stops.
+    """Finish the resumed attempts, then buy what is queued, until nothing is left or the lane stops.
 
-    Returns the cap that was reached, or "". An error of one task stops the lane, lets the others finish what is paid
-    for, and is raised afterwards.
+    The resumed ones come first, because what of them was lost goes back to the queue. Returns the cap that was
+    reached, or "". An error of one task stops the lane, lets the others finish what is paid for, and is raised then.
     """
     pool = Pool(buyer)
     async with anyio.create_task_group() as tasks:
         for attempt in resumed:
             tasks.start_soon(pool.work, buyer.finish, attempt)
+    async with anyio.create_task_group() as tasks:
         await pool.work(pool.feed, tasks)
     if pool.error:
         raise pool.error
