@@ -33,10 +33,17 @@ class Bench:
     threads: anyio.CapacityLimiter
 
 
-async def perform(attempt: Attempt, bench: Bench, send: Send, *, buy: bool) -> Outcome:
+def _nothing() -> None:
+    pass
+
+
+async def perform(
+    attempt: Attempt, bench: Bench, send: Send, *, buy: bool, sealed: Callable[[], None] = _nothing
+) -> Outcome:
     """Drive the dialect's conversation to its end, feeding it what the spool holds and asking only for the rest.
 
-    `buy` allows the first request, the one that costs money; without it an attempt is only finished. Raises a
+    `buy` allows the first request, the one that costs money; without it an attempt is only finished. `sealed` is
+    called, in a thread, when an answer is durable that is no refusal: from then on it needs no connection. Raises a
     ProviderError where no image came of it: Pending where it is bought and asking again is free.
     """
     talk = bench.dialect.talk(attempt.task, bench.provider)
@@ -49,7 +56,7 @@ async def perform(attempt: Attempt, bench: Bench, send: Send, *, buy: bool) -> O
             raise Unknown("cut off before a whole answer was on the disk", code="cut")
         reply = await _ask(step, attempt, bench, send, k) if fresh else None
         with anyio.CancelScope(shield=True):  # an answer that came is kept, whoever is told to leave
-            step = await anyio.to_thread.run_sync(_hear, talk, reply, attempt, bench, k, limiter=bench.threads)
+            step = await anyio.to_thread.run_sync(_hear, talk, reply, attempt, bench, k, sealed, limiter=bench.threads)
     return step
 
 
@@ -64,7 +71,9 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
         raise _free(error) if k > 1 else error from None
 
 
-def _hear(talk: Conversation, reply: Reply | None, attempt: Attempt, bench: Bench, k: int) -> Request | Outcome:
+def _hear(
+    talk: Conversation, reply: Reply | None, attempt: Attempt, bench: Bench, k: int, sealed: Callable[[], None]
+) -> Request | Outcome:
     """Make a reply durable, then let the dialect read it, then save what it found: one hand-over to a thread."""
     bench.spool.sweep()
     reply = bench.spool.seal(attempt.id, k, reply) if reply else bench.spool.load(attempt.id, k)
@@ -76,6 +85,7 @@ def _hear(talk: Conversation, reply: Reply | None, attempt: Attempt, bench: Benc
         bench.spool.forget(attempt.id, k)
         fault = bench.dialect.fault(reply)
         raise _free(fault) if k > 1 else fault
+    sealed()
     try:
         return talk.send(reply)
     except StopIteration as end:  # must not leave a thread as an exception

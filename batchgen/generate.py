@@ -9,9 +9,8 @@ import tenacity
 
 from batchgen import settle
 from batchgen.attempt import perform
-from batchgen.client import Client
 from batchgen.errors import Blocked, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
-from batchgen.lane import Lane, Stopped
+from batchgen.lane import Lane, Slot, Stopped
 from batchgen.ledger import Ledger
 from batchgen.limits import backoff
 from batchgen.purse import Exhausted, Purse
@@ -88,9 +87,9 @@ class Errand:
         if not resumed:
             await buyer.purse.reserve(self._task)
         try:
-            async with buyer.lane.slot() as client:
+            async with buyer.lane.slot() as slot:
                 attempt = self.attempt or await self._begin()
-                settled, error = await self._perform(attempt, client, buy=not resumed)
+                settled, error = await self._perform(attempt, slot, buy=not resumed)
         except BaseException:
             if self.attempt is None:
                 buyer.purse.cancel(self._task)
@@ -106,13 +105,11 @@ class Errand:
         self.attempt = await self._buyer.ledger.begin(self._task, self._buyer.lane.name, self._buyer.engine, high)
         return self.attempt
 
-    async def _perform(
-        self, attempt: Attempt, client: Client, buy: bool
-    ) -> tuple[Settlement | None, ProviderError | None]:
+    async def _perform(self, attempt: Attempt, slot: Slot, buy: bool) -> tuple[Settlement | None, ProviderError | None]:
         """What came of an attempt; no settlement where it is bought and its images are still to be had."""
         lane = self._buyer.lane
         try:
-            outcome = await perform(attempt, lane.bench, lane.sender(client, attempt), buy=buy)
+            outcome = await perform(attempt, lane.bench, lane.sender(slot, attempt), buy=buy, sealed=slot.sealed)
         except Pending as error:
             return None, error
         except ProviderError as error:

@@ -1,7 +1,8 @@
 """A lane: one provider and key, with its clients, its breaker, and the tasks that wait for their next try."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -63,27 +64,40 @@ class Lane:
         self.stop()
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[Client]:
-        """A client, once fewer than `width` requests are open; Stopped where none may be sent any more."""
-        async with self._slots:
+    async def slot(self) -> AsyncIterator["Slot"]:
+        """An open request's place, once fewer than `width` are open; Stopped where none may be sent any more."""
+        slot = Slot(self)
+        await slot.take()
+        try:
             if self.stopped:
                 raise Stopped
-            client = self._idle.pop() if self._idle else await self._stack.enter_async_context(Client(self._access))
-            self.open += 1
-            try:
-                yield client
-            finally:
-                self.open -= 1
-                self._idle.append(client)
+            yield slot
+        finally:
+            slot.leave()
 
-    def sender(self, client: Client, attempt: Attempt) -> Send:
+    async def lend(self) -> Client:
+        await self._slots.acquire()
+        self.open += 1
+        try:
+            return self._idle.pop() if self._idle else await self._stack.enter_async_context(Client(self._access))
+        except BaseException:
+            self.open -= 1
+            self._slots.release()
+            raise
+
+    def take_back(self, client: Client) -> None:
+        self.open -= 1
+        self._idle.append(client)
+        self._slots.release()
+
+    def sender(self, slot: "Slot", attempt: Attempt) -> Send:
         """How an attempt's requests are sent: with its id, and its purchase's key where the provider honours one."""
         headers: dict[str, str] = {"x-client-request-id": attempt.id}
         if self.provider.idempotency:
             headers["idempotency-key"] = attempt.purchase
 
         async def send(request: Request, sink: Sink) -> Reply:
-            return await client.send(request, sink, headers if request.auth else {})
+            return await slot.send(request, sink, headers if request.auth else {})
 
         return send
 
@@ -110,3 +124,30 @@ class Lane:
     def secrets(self) -> list[str]:
         """What may stand in no file and no output."""
         return [value.removeprefix("Bearer ") for value in self._access.auth.values() if len(value) > 8]
+
+
+class Slot:
+    """One request's place and client, free again as soon as the answer is on the disk: reading it needs neither."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._loop = asyncio.get_running_loop()
+        self._client: Client | None = None
+
+    async def take(self) -> Client:
+        self._client = self._client or await self._lane.lend()
+        return self._client
+
+    async def send(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:
+        """Send a request, in a place taken anew where this one was left: what is bought is fetched, whoever drains."""
+        client = await self.take()
+        return await client.send(request, sink, headers)
+
+    def leave(self) -> None:
+        if self._client:
+            self._lane.take_back(self._client)
+            self._client = None
+
+    def sealed(self) -> None:
+        """The answer is durable; called from the thread that made it so."""
+        self._loop.call_soon_threadsafe(self.leave)
