@@ -91,6 +91,10 @@ def summary(told: Object) -> list[str]:
     if cost["unknown"]:
         lost = attempts["unknown"] + attempts["unusable"] + attempts["sending"] + attempts["accepted"]
         lines.append(f"Perhaps also  ${cost['unknown']:,.4f}  at most, for {lost:,} requests without a usable answer")
+    gone = sum(_map(told["not_wanted"]).values())
+    if gone:
+        spent = cost["spent_on"]["dropped"] + cost["spent_on"]["replaced"]
+        lines.append(f"Not wanted    ${spent:,.4f}  of it went for {gone:,} tasks that the manifest no longer asks for")
     return lines
 
 

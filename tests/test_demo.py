@@ -1,6 +1,7 @@
 """The manifests that are shipped do what their first lines say."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,3 +74,11 @@ def test_a_shipped_manifest_plans_what_its_first_line_says(name: str, tasks: int
 
 def test_no_job_is_shipped_that_these_tests_do_not_know() -> None:
     assert sorted(path.name for path in JOBS.iterdir()) == ["animals.yaml", "demo.yaml"]
+
+
+def test_the_readmes_manifest_is_one(tmp_path: Path) -> None:
+    found = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found
+    (tmp_path / "zoo.yaml").write_text(found[1])
+    (tmp_path / "products.csv").write_text("sku,instruction\n1,A red mug\n2,A blue mug\n")
+    assert plan.check(manifest.load(tmp_path / "zoo.yaml", environ={})).tasks == 9 * 3 * 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import click
 
-from batchgen import catalog, manifest, plan
+from batchgen import books, catalog, manifest, plan
 from batchgen.commands import options
 from batchgen.commands.progress import Watch
 from batchgen.errors import UsageError, alone
@@ -103,5 +103,10 @@ async def _obey(job: Job, watch: Watch, work: anyio.CancelScope) -> None:
 
 def _leave(what: Order) -> int:
     """Everything is on the disk; a thread that resolves a name could hold a normal exit for long."""
-    options.tell(f"left at once; go on with: batchgen run {what.manifest.file}")
+    with books.reading(what.folder.ledger) as db:
+        unknown = books.attempt_states(db)["unknown"]
+    options.tell(
+        f"left at once; {unknown} requests of unknown fate: batchgen report {what.manifest.file} --attempts unknown"
+    )
+    options.tell(f"Next: batchgen run {what.manifest.file}")
     os._exit(7)

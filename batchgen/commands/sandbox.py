@@ -1,6 +1,6 @@
 """batchgen sandbox: serve a pretend provider on this machine."""
 
-import subprocess
+import os
 import sys
 
 import click
@@ -12,9 +12,7 @@ import click
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def command(options: tuple[str, ...]) -> int:
+def command(options: tuple[str, ...]) -> None:
     """Serve a pretend provider on this machine; `batchgen sandbox --help` lists what it can be told."""
-    try:
-        return subprocess.call([sys.executable, "-m", "batchgen.sandbox", *options])
-    except KeyboardInterrupt:  # it got the same signal, and has ended
-        return 0
+    # In this very process, so that whoever ends it ends the server; not imported, so that it shares nothing with us.
+    os.execv(sys.executable, [sys.executable, "-m", "batchgen.sandbox", *options])
