@@ -153,10 +153,7 @@ class Job:
             raise StorageError(LOST.format(folder=self._order.folder.path))
         await books_.release_orphans()
         found = await books_.open_attempts()
-        for each in spooled:
-            if states[each] not in KEPT:
-                spool.discard(each)
-        spool.sweep()
+        spool.purge({each for each in spooled if states[each] in KEPT})
         if found:
             log.info("%d attempts of an earlier run are open", len(found))
         return found

@@ -9,7 +9,7 @@ import json
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import count
 from pathlib import Path
 
@@ -99,6 +99,12 @@ class Spool:
             except FileNotFoundError:
                 self.sink(attempt, k).unlink(missing_ok=True)
                 return
+
+    def purge(self, kept: Container[str]) -> None:
+        """Remove all but these attempts' replies: whatever a crash left, in whatever order. Blocks."""
+        for entry in list(self.folder.iterdir()):
+            if entry.name.partition(".")[0] not in kept:
+                entry.unlink(missing_ok=True)
 
     def attempts(self) -> set[str]:
         """The attempts that have anything here."""

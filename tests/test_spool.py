@@ -132,6 +132,16 @@ def test_only_what_was_discarded_is_swept_and_twice_is_as_good_as_once(tmp_path:
     assert spool.attempts() == {"other"}
 
 
+def test_p18_what_a_crash_left_of_a_sweep_is_purged(tmp_path: Path) -> None:
+    """It was killed between the first reply and the second."""
+    spool = seal(tmp_path, b"{}")
+    spool.seal(ID, 2, Reply(200, {}, b"{}"))
+    spool.path(ID, 1).unlink()
+    spool.seal("other", 1, Reply(200, {}, b"{}"))
+    spool.purge({"other"})
+    assert spool.attempts() == {"other"}
+
+
 def test_d10_a_spool_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="the spool"):
         Spool(tmp_path / "gone").seal(ID, 1, Reply(200, {}, b"{}"))
