@@ -49,17 +49,16 @@ def write_whole(target: Path, data: bytes, part: Path, mode: int = 0o600) -> Non
 
 def write_synced(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Make a new file with `data`, fsynced; its folder is not."""
-    handle = os.open(path, NEW, mode)
-    try:
-        write_all(handle, data)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _write(path, data, NEW, mode)
 
 
 def append_synced(path: Path, data: bytes) -> None:
     """Add to the end of a file, and fsync all of it."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    _write(path, data, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _write(path: Path, data: bytes, flags: int, mode: int = 0) -> None:
+    handle = os.open(path, flags, mode)
     try:
         write_all(handle, data)
         os.fsync(handle)
