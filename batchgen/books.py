@@ -11,6 +11,7 @@ from batchgen.errors import StorageError
 from batchgen.task import AttemptState, TaskState
 
 Row = Mapping[str, object]
+Connection = sqlite3.Connection
 
 # What each attempt's cost_high counts as. Where low and high meet, the provider's own count is behind it.
 MONEY = """
@@ -30,6 +31,11 @@ class JobRow:
     created_at: str
 
 
+def sqlite_version() -> str:
+    """The version of the SQLite library, not of Python's module."""
+    return sqlite3.sqlite_version
+
+
 @contextmanager
 def reading(ledger: Path) -> Iterator[sqlite3.Connection]:
     """A connection that cannot write; StorageError where there is no readable ledger."""
@@ -44,17 +50,29 @@ def reading(ledger: Path) -> Iterator[sqlite3.Connection]:
 
 def job(ledger: Path) -> JobRow:
     with reading(ledger) as db:
-        return JobRow(*db.execute("SELECT name, project, manifest, created_at FROM job").fetchone())
+        return job_row(db)
+
+
+def job_row(db: sqlite3.Connection) -> JobRow:
+    return JobRow(*db.execute("SELECT name, project, manifest, created_at FROM job").fetchone())
 
 
 def holder(ledger: Path) -> str:
-    """Who works on the folder now, for a message: process, machine, since when."""
+    """Who works on the folder now, for a message: process, machine, since when; nothing while it is only looked at."""
     try:
         with reading(ledger) as db:
-            row = db.execute("SELECT pid, host, started_at FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+            row = last_run(db)
     except StorageError:
         row = None
-    return f" (process {row[0]} on {row[1]}, since {row[2]})" if row else ""
+    if row is None or row["ended_at"]:
+        return ""
+    return f" (process {row['pid']} on {row['host']}, since {row['started_at']})"
+
+
+def last_run(db: sqlite3.Connection) -> Row | None:
+    """The process that works on the folder, or was the last to."""
+    row = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    return dict(row) if row else None
 
 
 def span(db: sqlite3.Connection) -> tuple[str, str | None, str]:
@@ -71,9 +89,17 @@ def task_states(db: sqlite3.Connection) -> dict[str, int]:
     return {str(state): found.get(state, 0) for state in TaskState}
 
 
+def ended(db: sqlite3.Connection) -> dict[str, int]:
+    """How many tasks are in each state that a person may reopen: those that were waived too."""
+    sql = "SELECT state, count(*) FROM tasks WHERE wanted IN ('yes', 'waived') GROUP BY state"
+    found = dict(tuple(row) for row in db.execute(sql).fetchall())
+    return {str(state): found.get(state, 0) for state in TaskState}
+
+
 def not_wanted(db: sqlite3.Connection) -> dict[str, int]:
     dropped, replaced = db.execute(
-        "SELECT count(*) FILTER (WHERE wanted = 'dropped'), count(*) FILTER (WHERE wanted <> 'dropped')"
+        "SELECT count(*) FILTER (WHERE wanted IN ('dropped', 'waived', 'forgone')),"
+        " count(*) FILTER (WHERE wanted NOT IN ('dropped', 'waived', 'forgone'))"
         " FROM tasks WHERE wanted <> 'yes'"
     ).fetchone()
     return {"dropped": dropped, "replaced": replaced}
@@ -114,15 +140,19 @@ def money(db: sqlite3.Connection) -> Row:
 
 def spent_on(db: sqlite3.Connection) -> Row:
     """What the paid money went for; nano-dollars."""
-    return _one(
-        db,
-        "SELECT coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted = 'yes'), 0) AS kept,"
-        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted NOT IN ('yes', 'dropped')), 0)"
-        " AS replaced,"
-        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'paid' AND t.wanted = 'dropped'), 0) AS dropped,"
-        " coalesce(sum(a.cost_high) FILTER (WHERE a.state = 'unusable'), 0) AS unusable"
-        f" FROM {ATTEMPTS}",
-    )
+    parts = {
+        "kept": "a.state = 'paid' AND t.wanted = 'yes'",
+        "replaced": "a.state = 'paid' AND t.wanted NOT IN ('yes', 'dropped', 'waived', 'forgone')",
+        "dropped": "a.state = 'paid' AND t.wanted IN ('dropped', 'waived', 'forgone')",
+        "unusable": "a.state = 'unusable'",
+    }
+    sums = (f"coalesce(sum(a.cost_high) FILTER (WHERE {which}), 0) AS {name}" for name, which in parts.items())
+    return _one(db, f"SELECT {', '.join(sums)} FROM {ATTEMPTS}")
+
+
+def lanes(db: sqlite3.Connection) -> list[str]:
+    """Who was ever asked."""
+    return [row[0] for row in db.execute("SELECT DISTINCT lane FROM attempts").fetchall()]
 
 
 def models(db: sqlite3.Connection) -> list[str]:
@@ -169,6 +199,17 @@ def saved_images(db: sqlite3.Connection) -> Iterator[Row]:
     return (dict(row) for row in db.execute("SELECT path, sha256, bytes FROM images WHERE state = 'saved' ORDER BY id"))
 
 
+def wanted_images(db: sqlite3.Connection) -> Iterator[Row]:
+    """Every saved image of a wanted task, with what it was made from."""
+    sql = (
+        "SELECT i.path, i.sha256, i.bytes, i.format, i.width, i.height, t.key AS task, p.text AS prompt,"
+        " v.provider, v.model, v.axes, (SELECT json_group_array(n.id) FROM names n WHERE n.task = t.seq) AS ids"
+        " FROM images i JOIN tasks t ON t.seq = i.task JOIN prompts p ON p.id = t.prompt"
+        " JOIN variants v ON v.id = t.variant WHERE i.state = 'saved' AND t.wanted = 'yes' ORDER BY i.id"
+    )
+    return (dict(row) for row in db.execute(sql))
+
+
 def troubles(db: sqlite3.Connection) -> list[str]:
     """What contradicts itself inside the ledger, in sentences; SQLite's own checks first."""
     found = [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"]
@@ -202,3 +243,37 @@ TROUBLES = {
 
 def _one(db: sqlite3.Connection, sql: str) -> Row:
     return dict(db.execute(sql).fetchone())
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """All attempts of one variant; money in nano-dollars. `target`: the axis of that name, if there is one."""
+
+    provider: str
+    model: str
+    target: str
+    attempts: int
+    images: int
+    low: int
+    high: int
+    paid: int
+    estimated: int
+    unpriced: int
+
+
+def bought(db: sqlite3.Connection, month: str = "") -> list[Bought]:
+    """One row a variant, of what was sent in a month (2026-11, UTC) or ever; its images, wanted or not."""
+    sent, months = "(? = '' OR substr(a.sent_at, 1, 7) = ?)", (month, month)
+    images = db.execute(
+        "SELECT t.variant, count(*) FROM images i JOIN attempts a ON a.seq = i.attempt JOIN tasks t ON t.seq = i.task"
+        f" WHERE i.state = 'saved' AND {sent} GROUP BY t.variant",
+        months,
+    ).fetchall()
+    spent = db.execute(
+        f"SELECT v.provider, v.model, coalesce(json_extract(v.axes, '$.target'), '') AS target, s.* FROM"
+        f" (SELECT t.variant, count(*) AS attempts, {MONEY} FROM {ATTEMPTS} WHERE {sent} GROUP BY t.variant) s"
+        " JOIN variants v ON v.id = s.variant ORDER BY v.id",
+        months,
+    ).fetchall()
+    counted, rows = dict(tuple(row) for row in images), [dict(row) for row in spent]
+    return [Bought(images=counted.get(row.pop("variant"), 0), **row) for row in rows]

@@ -12,22 +12,30 @@ from batchgen.errors import BatchgenError
 from batchgen.text import clean
 
 VERBS = {
+    "init": "A commented manifest to start from.",
+    "plan": "What a run would do, cost and take; writes nothing.",
     "run": "Run a manifest, or go on with a run.",
     "status": "How far a run is.",
     "report": "What a run made and what it cost.",
+    "costs": "What was spent, over runs.",
     "retry": "Try again what failed, was refused, or is held; then run.",
+    "drop": "Give up tasks that are held, failed or refused.",
+    "resolve": "State whether unanswered requests were billed.",
     "verify": "Hold the ledger, the files and their checksums against each other.",
     "sandbox": "Serve a pretend provider on this machine.",
+    "schema": "A JSON Schema of manifests, for editors.",
+    "doctor": "Look at this machine: what a night's run rests on.",
 }
 
 HELP = """\b
 Overnight batch jobs for image APIs, with books that equal the provider's bill.
 
 \b
-  batchgen run jobs/demo.yaml            12 pictures from the sandbox: no key, no money
-  batchgen run jobs/animals.yaml         make what is missing; the same command goes on after any interruption
-  batchgen status jobs/animals.yaml      how far it is
-  batchgen report jobs/animals.yaml      what it made and what it cost (--json, --csv)
+  batchgen init jobs/animals.yaml            a commented manifest to start from
+  batchgen plan jobs/animals.yaml            what it would make, cost and take
+  batchgen run jobs/animals.yaml --sandbox   a rehearsal: no key, no money
+  batchgen run jobs/animals.yaml             make what is missing; the same command goes on after any interruption
+  batchgen report jobs/animals.yaml          what it made and what it cost (--json, --csv)
 
 \b
 RUN is a run's name, its folder, or the manifest that made it.

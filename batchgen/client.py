@@ -16,7 +16,8 @@ import httpx
 
 from batchgen import __version__, disk
 from batchgen.catalog import loopback
-from batchgen.errors import Blocked, ProviderError, Rejected, StorageError, Unknown, Unsent, Unusable
+from batchgen.errors import Blocked, ProviderError, Rejected, StorageError, Unknown, Unsent, Unusable, UsageError
+from batchgen.text import clean
 from batchgen.wire import Reply, Request
 
 Sink = Callable[[], Path]
@@ -188,16 +189,21 @@ def _certificate(error: BaseException) -> bool:
 
 
 def _fresh(access: Access) -> httpx.AsyncClient:
+    """A client; UsageError where the environment names a proxy or certificates that cannot be used."""
     local = loopback(httpx.URL(access.base_url).host)
-    return httpx.AsyncClient(
-        verify=_tls(),
-        http2=False,
-        follow_redirects=False,
-        trust_env=not local,  # a proxy is no way to this machine
-        limits=httpx.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=access.keepalive),
-        timeout=httpx.Timeout(None, connect=min(CONNECT, access.timeout / 2)),  # the sooner one tells: never sent
-        headers={"accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"},
-    )
+    try:
+        return httpx.AsyncClient(
+            verify=_tls(),
+            http2=False,
+            follow_redirects=False,
+            trust_env=not local,  # a proxy is no way to this machine
+            limits=httpx.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=access.keepalive),
+            timeout=httpx.Timeout(None, connect=min(CONNECT, access.timeout / 2)),  # the sooner one tells: never sent
+            headers={"accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"},
+        )
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+        says = "the environment's proxy or certificates cannot be used"
+        raise UsageError(f"{says}: {clean(error)}. Nothing was sent; batchgen doctor names them.") from None
 
 
 @cache

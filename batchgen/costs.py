@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from batchgen.catalog import Model, SizeRule, Tariff
+from batchgen import catalog
+from batchgen.catalog import Model, Provider, SizeRule, Tariff
 from batchgen.task import Usage, Variant
 
 NANO_PER_TOKEN = 1000  # 1 USD per million tokens is 1,000 nano-dollars a token
@@ -60,6 +61,13 @@ def quote(tariff: Tariff | None, model: Model | None, variant: Variant) -> Quote
     return Quote(images, tariff.price.text_in * NANO_PER_TOKEN)
 
 
+def quoted(variant: Variant, provider: Provider | None) -> Quote | None:
+    """What a variant will cost at its provider, by the catalog; None where that is not known."""
+    if provider is None:
+        return None
+    return quote(catalog.tariff(provider, variant.model), catalog.model(variant.model), variant)
+
+
 def price(tariff: Tariff | None, usage: Usage | None, images: int) -> int | None:
     """What an answer cost, from its usage; None where no usage came, or no price is known."""
     if tariff is None:
@@ -107,16 +115,19 @@ def _image_tokens(model: Model, variant: Variant) -> tuple[float, float, float]:
 
 def _sizes(model: Model, size: object) -> Iterable[tuple[int, int]]:
     if size != "auto":
-        return [_edges(str(size))]
+        return [edges(str(size))]
     if isinstance(model.sizes, SizeRule):
         # Nothing takes more tokens than the largest square, nothing fewer than the smallest strip.
         largest = int(model.sizes.pixels_most**0.5)
         short = int((model.sizes.pixels_least / model.sizes.ratio_most) ** 0.5)
         return [(1024, 1024), (largest, largest), (short * model.sizes.ratio_most, short)]
-    return [_edges(each) for each in model.sizes]
+    return [edges(each) for each in model.sizes]
 
 
-def _edges(size: str) -> tuple[int, int]:
+def edges(size: str) -> tuple[int, int]:
+    """Width and height in pixels; of `auto` the usual ones."""
+    if size == "auto":
+        return 1024, 1024
     width, _, height = size.partition("x")
     return int(width), int(height)
 

@@ -1,5 +1,6 @@
 """YAML, read strictly and with the position of everything: the only door to PyYAML."""
 
+import codecs
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +15,11 @@ Mark = tuple[int, int]
 
 BYTES_MOST = 64 * 2**20
 DEPTH_MOST = 32
+SHOWN_MOST = 60
 HIDDEN = re.compile("[\0\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 """NUL, halves of a surrogate pair, and the controls that make text read in another order than it is stored."""
+INVISIBLE = re.compile("[\u00a0\u2000-\u200d\u2060\u3000\ufeff]")
+"""What looks like a space, or like nothing: prompts may hold it, names and keys never mean it."""
 _UNREADABLE = re.compile(HIDDEN.pattern[:-1] + "\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 
 # Everything else that is not quoted stays text: 16:9, no, 012, 2026-01-01.
@@ -29,8 +33,10 @@ _READ: Mapping[str, Callable[[str], object]] = {
     "whole": int,
     "real": float,
 }
-_COMMENT = re.compile(r"[ \t]+#")
+_COMMENT = re.compile(r"[ \t]+(#[^\r\n]*)")
 _ITEM = re.compile(r"\n[ \t]*- ")
+_BRACES = re.compile(r"\{\{[^\r\n]*?\}\}([ \t]*[^\s,}\]#])?")
+_NO_SPACE = re.compile(r"([\w-]+):([^\s:/][^\r\n]*)")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times faster, and not everywhere
 
 # What libyaml says (its words and PyYAML's), and what the writer of the file should hear.
@@ -39,15 +45,17 @@ _HINTS = (
     ("while scanning a quoted scalar", "a quote is opened here and never closed"),
     ("unknown escape character", 'inside "double" quotes a backslash is written \\\\; or use single quotes'),
     ("invalid Unicode", "write the character itself, not half of it as \\uD83E"),
-    ("\t", "indent with spaces, not with tabs"),
+    ("\t", "indent with spaces (2 for each level), not with tabs"),
     ("while scanning an alias", "text that begins with * needs quotes"),
     ("while scanning an anchor", "text that begins with & needs quotes"),
     ("while scanning a block scalar", "text that begins with | or > needs quotes"),
-    ("cannot start any token", "text that begins with this character needs quotes"),
+    ("cannot start any token", "text that begins with SIGN needs quotes"),
     ("while parsing a flow", "a bracket or brace is not closed; text that begins with [ or { needs quotes"),
     ("while parsing a block", "check the indentation; text that begins with a quote, [ or { needs quotes around all"),
     ("could not find expected ':'", "a colon is missing behind a key, or a line is indented too little"),
 )
+_OPENED = ("end of stream", "parsing a flow", "expected ':'")
+"""Where what was begun is worth more than the place where it was found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,20 @@ class Document:
 
     def where(self, loc: Loc, key: bool = False) -> str:
         """`name:line:column`, or the option that set the value."""
-        option = next((said for path, said in self.overridden if self._stands_in(loc, path)), "")
         line, column = self.line_col(loc, key)
-        return option or f"{self.name}:{line}:{column}"
+        return self._option(loc) or f"{self.name}:{line}:{column}"
+
+    def line(self, loc: Loc) -> str:
+        """`line 7`, or the option that set the value."""
+        return self._option(loc) or f"line {self.line_col(loc)[0]}"
+
+    def doubt(self, loc: Loc, word: bool = False) -> str:
+        """Why a scalar is perhaps not what was meant, or nothing. Behind a `word` a comment is one, but #2 is none."""
+        says = self.doubts.get(loc, "")
+        return "" if word and says[1:3] in ("# ", "##") else says
+
+    def _option(self, loc: Loc) -> str:
+        return next((said for path, said in self.overridden if self._stands_in(loc, path)), "")
 
     def _stands_in(self, loc: Loc, overridden: Loc) -> bool:
         return loc[: len(overridden)] == overridden or (loc not in self.values and overridden[: len(loc)] == loc)
@@ -86,11 +105,12 @@ class Document:
     def override(self, loc: Loc, document: "Document") -> "Document":
         """This document with another one's value put at `loc`; messages about it name that other document."""
         grafted = {loc + path: source for path, source in document.sources.items()}
+        doubts = {loc + path: why for path, why in document.doubts.items()}
         return replace(
             self,
             value=_put(self.value, loc, document.value),
             sources={path: text for path, text in self.sources.items() if path[: len(loc)] != loc} | grafted,
-            doubts={path: why for path, why in self.doubts.items() if path[: len(loc)] != loc},
+            doubts={path: why for path, why in self.doubts.items() if path[: len(loc)] != loc} | doubts,
             overridden=((loc, document.name), *self.overridden),
         )
 
@@ -99,11 +119,12 @@ def decode(data: bytes, name: str) -> str:
     """The text of a UTF-8 file, with or without a byte order mark; ManifestError for anything else."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ManifestError(f"{name}:1:1: the file is UTF-16: save it as UTF-8")
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
-        line, column = _line_col(data[: error.start].decode("utf-8-sig", "replace"))
-        raise ManifestError(f"{name}:{line}:{column}: the file is not UTF-8 text") from None
+        line, column = _line_col(data[: error.start].decode())
+        raise ManifestError(f"{name}:{line}:{column}: the file is not UTF-8 text: save it as UTF-8") from None
 
 
 def parse(text: str, name: str, aliases: bool = False) -> Document:
@@ -117,7 +138,10 @@ def parse(text: str, name: str, aliases: bool = False) -> Document:
     try:
         reader.read()
     except yaml.YAMLError as error:
-        raise ManifestError(*reader.problems, _explain(error, text, name)) from None
+        line, column, says = _explain(error, text)
+        if not any(told.startswith(f"{name}:{line}:") for told in reader.problems):
+            reader.problems.append(f"{name}:{line}:{column}: not valid YAML: {says}")
+        raise ManifestError(*reader.problems) from None
     if reader.problems:
         raise ManifestError(*reader.problems)
     return reader.document()
@@ -137,6 +161,7 @@ class _Reader:
         self.sources: dict[Loc, str] = {}
         self.doubts: dict[Loc, str] = {}
         self.problems: list[str] = []
+        self.shared = False  # whether an anchor, an alias or a merge key was told of: they come together
 
     def document(self) -> Document:
         value = self.root[0] if self.root else None
@@ -176,8 +201,9 @@ class _Reader:
         start, end = event.start_mark, event.end_mark
         if not start or not end:
             return
-        if _COMMENT.match(self.text, end.index):
-            self.doubts[loc] = "what stands behind # is lost: put the text in quotes, or the comment on its own line"
+        if lost := _COMMENT.match(self.text, end.index):
+            says = "would be lost as a comment: put the text in quotes, or the comment on a line of its own"
+            self.doubts[loc] = f"{lost[1][:SHOWN_MOST]!r} {says}"
         if start.line != end.line and _ITEM.search(self.text, start.index, end.index):
             self.doubts[loc] = "the next line, with its -, became part of this text: indent both alike, or use quotes"
 
@@ -191,7 +217,7 @@ class _Reader:
     def open(self, value: list[Any] | dict[str, Any], event: yaml.CollectionStartEvent) -> None:
         self.check(event)
         if self.expects_key():
-            self.stop(event, "a list or mapping cannot be a key; text that begins with { or [ needs quotes")
+            self.stop(event, self.not_a_key(event))
         if len(self.stack) == DEPTH_MOST:
             self.stop(event, f"nested deeper than {DEPTH_MOST} levels")
         loc = self.loc()
@@ -199,9 +225,19 @@ class _Reader:
         self.stack.append((value, loc))
         self.key.append(None)
 
+    def not_a_key(self, event: yaml.CollectionStartEvent) -> str:
+        """What to say of a list or mapping where a key should be: often it is {{ … }} without quotes."""
+        mark, where = event.start_mark, self.stack[-1][1]
+        braces = mark and _BRACES.match(self.text, mark.index - 1)
+        if not braces:
+            return "a list or mapping cannot be a key; text that begins with { or [ needs quotes"
+        key = f"{where[-1]}:" if where and isinstance(where[-1], str) else "-"
+        text = f"{braces[0][:-1]}…" if braces[1] else braces[0]
+        return f'text that begins with {{{{ needs quotes: {key} "{text}"'
+
     def alias(self, event: yaml.AliasEvent) -> None:
         if not self.aliases:
-            self.complain(event, "aliases (*name) are not allowed: write the value out; text needs quotes")
+            self.complain_once(event, "aliases (*name) are not allowed: write the value out; text needs quotes")
         if self.expects_key():
             self.stop(event, "an alias cannot be a key")
         self.put(self.loc(), self.anchors.get(event.anchor or ""), event)
@@ -225,9 +261,13 @@ class _Reader:
         loc = (*self.stack[-1][1], key)
         if loc in self.keys:
             first = self.keys[loc][0]
-            self.complain(event, f"the key {key!r} stands twice: in line {first} and in line {_mark(event)[0]}")
+            self.complain(
+                event, f"the key {key[:SHOWN_MOST]!r} stands twice: in line {first} and in line {_mark(event)[0]}"
+            )
         if key == "<<" and not event.style:
-            self.complain(event, "merge keys (<<) are not allowed: write the values out")
+            self.complain_once(event, "merge keys (<<) are not allowed: write the values out")
+        if found := INVISIBLE.search(key):
+            self.complain(event, f"the key {unseen(found)}: write it anew, and indent with plain spaces")
         self.keys.setdefault(loc, _mark(event))
         self.key[-1] = key
 
@@ -244,7 +284,13 @@ class _Reader:
         if event.tag is not None:
             self.complain(event, f"tags ({event.tag}) are not allowed; text that begins with ! needs quotes")
         if event.anchor and not self.aliases:
-            self.complain(event, "anchors (&name) are not allowed; text that begins with & needs quotes")
+            says = "anchors (&name) are not allowed: write the values out; text that begins with & needs quotes"
+            self.complain_once(event, says)
+
+    def complain_once(self, event: yaml.Event, says: str) -> None:
+        if not self.shared:
+            self.complain(event, says)
+        self.shared = True
 
     def complain(self, event: yaml.Event, says: str) -> None:
         line, column = _mark(event)
@@ -273,16 +319,17 @@ def unseen(found: re.Match[str]) -> str:
     return f"holds the character U+{ord(found.group()):04X}, which cannot be seen"
 
 
-def _explain(error: yaml.YAMLError, text: str, name: str) -> str:
-    """One line for one of PyYAML's, with a hint."""
+def _explain(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
+    """Where, and a hint for what PyYAML says."""
     said = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or error}".strip()
     mark = getattr(error, "problem_mark", None)
     sign = text[mark.index : mark.index + 1] if mark else ""
-    hint = next((hint for words, hint in _HINTS if words in f"{said}{sign}"), said)
-    if "end of stream" in said or "parsing a flow" in said:  # what was opened is worth more than where the file ends
+    hint = next((hint for words, hint in _HINTS if words in f"{said}{sign}"), said).replace("SIGN", sign)
+    if any(words in said for words in _OPENED):
         mark = getattr(error, "context_mark", None) or mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return f"{name}:{line}:{column}: not valid YAML: {hint}"
+    if "expected ':'" in said and mark and (close := _NO_SPACE.match(text, mark.index)):
+        hint = f"put a space behind the colon: {close[1]}: {close[2][:SHOWN_MOST]}"
+    return (mark.line + 1, mark.column + 1, hint) if mark else (1, 1, hint)
 
 
 def _put(value: object, loc: Loc, new: object) -> object:

@@ -61,6 +61,9 @@ def find(run: str, runs: Path | None) -> Folder:
             (Folder(path) for path in (Path(run), (runs or Path("runs")) / run) if (path / "ledger.db").exists()),
             Folder((runs or Path("runs")) / run),
         )
+    rehearsal = Folder(found.path.with_name(f"{found.path.name}.sandbox"))
+    if not found.ledger.exists() and rehearsal.ledger.exists():
+        raise UsageError(f"there is no run in {found.path}, but a rehearsal: give {rehearsal.path}")
     if not found.ledger.exists():
         raise UsageError(
             f"there is no run in {found.path}. Give a manifest, a run's folder, or a name together with --runs DIR."
@@ -70,9 +73,13 @@ def find(run: str, runs: Path | None) -> Folder:
 
 def _name(manifest: Path) -> str:
     try:
-        value = document.parse(manifest.read_text(encoding="utf-8"), str(manifest)).value
+        text = document.decode(manifest.read_bytes(), str(manifest))
     except FileNotFoundError:
         raise UsageError(f"{manifest}: no such file") from None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+    except OSError as error:
+        raise UsageError(f"{manifest}: {error.strerror}") from None
+    tree = document.parse(text, str(manifest))
+    value = tree.value.get("name") if isinstance(tree.value, dict) else None
+    if value is None or isinstance(value, list | dict):
         raise ManifestError(f"{manifest}:1:1: name: is missing")
-    return str(value["name"])
+    return tree.text(("name",), value)

@@ -1,34 +1,37 @@
-"""A run from open to close: lock, recover, enqueue, drive an engine, close. What the verbs share."""
+"""A run from open to close: recover, enqueue, drive an engine, close. What the verbs and the Python API share."""
 
 import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import TypeVar
 
 import anyio
-import filelock
 
-from batchgen import books, catalog, costs, disk, ledger, plan, pretend
+from batchgen import catalog, costs, hold, ledger, pretend
 from batchgen.attempt import Bench
 from batchgen.catalog import Provider
 from batchgen.client import Access
+from batchgen.compare import Survey
 from batchgen.dialects import DIALECTS
 from batchgen.engines import local
-from batchgen.errors import BatchgenError, Blocked, LockedError, StorageError, UsageError
+from batchgen.errors import BatchgenError, StorageError, UsageError
+from batchgen.expand import Expansion
 from batchgen.folder import Folder
 from batchgen.generate import Buyer
 from batchgen.lane import Lane
-from batchgen.ledger import Change, Ledger, Volume
+from batchgen.ledger import Ledger, Volume
 from batchgen.limits import Cap
-from batchgen.manifest import Manifest, Retry, Share
+from batchgen.manifest import Manifest
 from batchgen.progress import Progress
-from batchgen.purse import Purse
+from batchgen.purse import Purse, allowance
 from batchgen.settle import Policy
 from batchgen.spool import Spool
 from batchgen.task import Attempt, AttemptState, Task, TaskState
 from batchgen.text import clean
+from batchgen.wanted import Change, Wanted
 
 BLOCK = 500  # tasks that are enqueued in one transaction
 THREADS = 4  # that parse, decode and write: more would only wait for the same disk
@@ -37,17 +40,19 @@ LOST = (
     "{folder} holds answers or images that its ledger knows nothing of: the ledger lacks what was written last. "
     "Put its -wal file back, or a whole backup, or give the job another name. Nothing was sent."
 )
+T = TypeVar("T")
 log = logging.getLogger("batchgen")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be run: a manifest in a folder, with its tasks (`enqueue`) or only what is queued there already."""
+    """What is to be run: a manifest in a folder, as a survey found them, and the states to try again."""
 
     manifest: Manifest
     folder: Folder
-    enqueue: bool
+    survey: Survey
     reopen: Sequence[TaskState] = ()
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,8 @@ class Ended:
 class Job:
     """One run of one folder. `drain` may be called at any time; `progress` may be read at any time."""
 
-    def __init__(self, order: Order, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, order: Order) -> None:
         self._order = order
-        self._environ = environ
         self.progress = Progress()
         self.change: Change | None = None
         self.ended: Ended | None = None
@@ -72,51 +76,64 @@ class Job:
     def drain(self) -> None:
         """Send nothing new, finish what is paid for."""
         self.progress.draining = True
-        if self.progress.lane:
-            self.progress.lane.stop()
+        for lane in self.progress.lanes:
+            lane.stop()
+
+    def authorizations(self) -> dict[str, dict[str, str]]:
+        """The headers for each provider that is asked for anything; UsageError where a key is missing."""
+        asked = {part.variant.provider for part in self._order.survey.parts if part.todo}
+        known = self._order.manifest.providers
+        return {name: authorization(known[name], self._order.environ) for name in asked & known.keys()}
 
     async def run(self) -> Ended:
-        """Work until nothing is left, a cap is reached, or a person is needed. Raises BatchgenError where it cannot."""
+        """Hold the folder and work."""
+        with hold.held(self._order.folder):
+            return await self.work()
+
+    async def work(self) -> Ended:
+        """Work until nothing is left, a cap is reached, or a person is needed. Raises BatchgenError where it cannot.
+
+        The caller holds the folder.
+        """
         manifest, folder = self._order.manifest, self._order.folder
-        auth = authorization(manifest.provider, self._environ)
-        check_prices(manifest)
-        with locked(folder), logged(folder):
-            open_folder(folder, manifest)
-            async with AsyncExitStack() as stack:
-                provider = await stack.enter_async_context(self._provider())
-                books_ = await stack.enter_async_context(ledger.open_for_writing(folder.ledger))
-                lane = await stack.enter_async_context(self._lane(provider, auth))
-                return await self._noted(books_, lane)
+        auths = self.authorizations()
+        hold.open_folder(folder, manifest)
+        idle = self._order.survey.settled and not auths
+        async with AsyncExitStack() as stack:
+            providers = await stack.enter_async_context(self._providers())
+            books = await stack.enter_async_context(ledger.open_for_writing(folder.ledger, whole=not idle))
+            spool, threads = Spool(folder.spool), anyio.CapacityLimiter(THREADS)
+            made = [self._lane(each, auths.get(name, {}), spool, threads) for name, each in providers.items()]
+            lanes = [await stack.enter_async_context(lane) for lane in made]
+            return await self._noted(books, lanes, spool)
 
     @asynccontextmanager
-    async def _provider(self) -> AsyncIterator[Provider]:
-        """The manifest's provider, with the sandbox running where it is the one."""
-        provider = self._order.manifest.provider
-        if provider.base_url != "sandbox":
-            yield provider
+    async def _providers(self) -> AsyncIterator[Mapping[str, Provider]]:
+        """The manifest's providers, with the sandbox running where it plays any of them."""
+        known = self._order.manifest.providers
+        if not any(provider.base_url == catalog.SANDBOX for provider in known.values()):
+            yield known
             return
-        flags = self._environ.get("BATCHGEN_SANDBOX", "")
+        flags = self._order.environ.get("BATCHGEN_SANDBOX", "")
         async with pretend.sandbox(self._order.folder.bill, flags) as url:
-            yield replace(provider, base_url=url)
+            yield {
+                name: replace(each, base_url=url) if each.base_url == catalog.SANDBOX else each
+                for name, each in known.items()
+            }
 
-    def _lane(self, provider: Provider, auth: Mapping[str, str]) -> Lane:
-        folder, limits = self._order.folder, self._order.manifest.limits
-        bench = Bench(
-            provider=provider,
-            dialect=DIALECTS[provider.dialect],
-            spool=Spool(folder.spool),
-            images=folder.images,
-            threads=anyio.CapacityLimiter(THREADS),
-        )
+    def _lane(self, provider: Provider, auth: Mapping[str, str], spool: Spool, threads: anyio.CapacityLimiter) -> Lane:
+        limits = self._order.manifest.limits
+        bench = Bench(provider, DIALECTS[provider.dialect], spool, self._order.folder.images, threads)
         access = Access(provider.base_url, auth, limits.timeout, provider.keepalive)
         return Lane(provider, bench, access, limits.concurrency)
 
-    async def _noted(self, books_: Ledger, lane: Lane) -> Ended:
+    async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> Ended:
         """Drive, and write down how it ended, however it ended."""
         ended = Ended(7, "told to leave at once")
         try:
-            cap = await self._drive(books_, lane)
-            self.ended = ended = conclude(await books_.states(), cap, lane.blocked)
+            cap = await self._drive(books, lanes, spool)
+            blocked = [f"{lane.name}: {lane.blocked}" for lane in lanes if lane.blocked]
+            self.ended = ended = conclude(await books.states(), cap, "; ".join(blocked))
         except BatchgenError as error:
             ended = Ended(error.exit_code, str(error))
             raise
@@ -126,69 +143,85 @@ class Job:
         finally:
             log.info("ended with %d: %s", ended.exit_code, clean(ended.reason))
             with suppress(StorageError):  # it may be what ended us
-                await books_.release_orphans()
-                await books_.end(ended.exit_code, ended.reason)
+                await books.release_orphans()
+                await books.end(ended.exit_code, ended.reason)
         return ended
 
-    async def _drive(self, books_: Ledger, lane: Lane) -> str:
+    async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> str:
         """Recover, enqueue, buy; returns the cap that was reached, or ""."""
-        resumed = await self._recover(books_, lane.bench.spool)
-        await self._enqueue(books_)
-        purse = await self._purse(books_, lane.provider)
-        self.progress.lane, self.progress.purse = lane, purse
+        resumed = await self._recover(books, spool)
+        await self._enqueue(books)
+        self.progress.states = await self._states(books)
+        if not resumed and not self.progress.states[TaskState.TODO]:
+            self.started.set()
+            return ""
+        purse = await self._purse(books, {lane.name: lane.provider for lane in lanes})
+        self.progress.lanes, self.progress.purse = lanes, purse
         if self.progress.draining:
-            lane.stop()
+            self.drain()
         retry = self._order.manifest.retry
         policy = Policy(retry.attempts, retry.on_unknown == "retry")
-        buyer = Buyer(books_, lane, purse, policy, self.progress.settled, local.NAME)
+        buyers = [Buyer(books, lane, purse, policy, self.progress.settled, local.NAME) for lane in lanes]
         self.started.set()
-        return await local.drive(buyer, resumed)
+        return await local.drive(buyers, resumed)
 
-    async def _recover(self, books_: Ledger, spool: Spool) -> list[Attempt]:
+    async def _recover(self, books: Ledger, spool: Spool) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""
         spooled = list(spool.attempts())
-        states = await books_.attempt_states(spooled)
+        states = await books.attempt_states(spooled)
         anything = spooled or any(self._order.folder.images.iterdir())
-        if len(states) < len(spooled) or (books_.run == 1 and anything):
+        if len(states) < len(spooled) or (books.run == 1 and anything):
             raise StorageError(LOST.format(folder=self._order.folder.path))
-        await books_.release_orphans()
-        found = await books_.open_attempts()
+        await books.release_orphans()
+        found = await books.open_attempts()
         spool.purge({each for each in spooled if states[each] in KEPT})
         if found:
             log.info("%d attempts of an earlier run are open", len(found))
         return found
 
-    async def _enqueue(self, books_: Ledger) -> None:
-        """Hold what is wanted against what the ledger has. Only a whole pass over the manifest may drop anything."""
-        if self._order.reopen:
-            await books_.reopen(self._order.reopen)
-        if not self._order.enqueue:
-            return
-        manifest = self._order.manifest
-        await books_.keep_manifest(manifest.text)
-        new = kept = 0
-        for block in blocks(plan.tasks(manifest)):
-            added, known = await books_.enqueue(block, manifest.provider.identity)
-            new, kept = new + added, kept + known
-        self.change = Change(new, kept, await books_.drop_unseen())
-        log.info("%d new, %d kept, %d dropped", self.change.new, self.change.kept, self.change.dropped)
+    async def _enqueue(self, books: Ledger) -> None:
+        """Write down what is wanted, where the survey found that the ledger lacks any of it."""
+        manifest, survey, wanted = self._order.manifest, self._order.survey, books.wanted()
+        await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
+        if survey.chosen is not None:
+            await wanted.add(survey.chosen, survey.names)
+            await books.choose(survey.chosen)
+        elif not survey.settled:
+            self.change = await self._pass(wanted)
+            if self.change.new > survey.new:
+                more = f"{self.change.new - survey.new:,} tasks more than the plan showed"
+                raise UsageError(
+                    f"the rows have changed while it was looked at: {more}. Nothing was sent: run it again."
+                )
+            log.info("%d new, %d kept, %d dropped", self.change.new, self.change.kept, self.change.dropped)
+        if self._order.reopen:  # now that it is known which of them are wanted
+            await books.reopen(self._order.reopen)
 
-    async def _purse(self, books_: Ledger, provider: Provider) -> Purse:
+    async def _pass(self, wanted: Wanted) -> Change:
+        """Hold every task of the manifest against what the ledger has."""
+        await wanted.begin()
+        for block in blocks(_named(Expansion(self._order.manifest))):
+            tasks = [task for task, _, first in block if first]
+            await wanted.add(tasks, [(task.key, name) for task, name, _ in block if name])
+        return await wanted.end(self._order.survey.fingerprint)
+
+    async def _states(self, books: Ledger) -> dict[TaskState, int]:
+        """How many tasks are in each state, those on their way among those to do."""
+        states = await books.states()
+        return {**states, TaskState.TODO: states[TaskState.TODO] + states[TaskState.DOING], TaskState.DOING: 0}
+
+    async def _purse(self, books: Ledger, providers: Mapping[str, Provider]) -> Purse:
         """The job's money as it stands, and the progress that is shown of it."""
         limits, retry = self._order.manifest.limits, self._order.manifest.retry
-        spent, volumes = await books_.spent(), await books_.volumes()
-        expected, dearest = estimate(provider, volumes)
-        # 1 % of the estimate, at least one image, at most all that can be open at once
-        default = min(max(expected // 100, dearest), limits.concurrency * dearest)
-        self.progress.states = await books_.states()
-        self.progress.states[TaskState.TODO] += self.progress.states.pop(TaskState.DOING)
-        self.progress.states[TaskState.DOING] = 0
+        spent, volumes = await books.spent(), await books.volumes()
+        expected, dearest = estimate(providers, volumes)
+        again = allowance(retry, expected, dearest, limits.concurrency * len(providers))
         self.progress.expected = expected
         return Purse(
-            provider,
+            providers,
             budget=Cap(limits.budget, spent.high),
             images=Cap(limits.images, spent.images),
-            allowance=Cap(allowance(retry, expected, default), spent.allowance),
+            allowance=Cap(again, spent.allowance),
         )
 
 
@@ -211,39 +244,18 @@ def authorization(provider: Provider, environ: Mapping[str, str]) -> dict[str, s
     return {"authorization": f"Bearer {key}", **extra}
 
 
-def check_prices(manifest: Manifest) -> None:
-    """Where no price is known, no budget holds: then the number of images must be limited."""
-    if manifest.limits.images is not None:
-        return
-    for variant in plan.variants(manifest):
-        model, tariff = catalog.model(variant.model), catalog.tariff(manifest.provider, variant.model)
-        if costs.quote(tariff, model, variant) is None:
-            raise UsageError(
-                f"what {variant.model} costs at {manifest.provider.name or manifest.provider.host} is not known. "
-                "Give the provider a price (provider: {…, price: {image: 0.04}}), or set limits.images."
-            )
-
-
-def estimate(provider: Provider, volumes: Iterable[Volume]) -> tuple[int, int]:
+def estimate(providers: Mapping[str, Provider], volumes: Iterable[Volume]) -> tuple[int, int]:
     """What the whole job is expected to cost, and what its dearest request may; nano-dollars, known prices only."""
     expected = dearest = 0
     for volume in volumes:
-        model, tariff = catalog.model(volume.variant.model), catalog.tariff(provider, volume.variant.model)
-        quote = costs.quote(tariff, model, volume.variant)
+        quote = costs.quoted(volume.variant, providers.get(volume.variant.provider))
         if quote:
             expected += quote.of(volume.prompt_bytes, volume.tasks).expected
             dearest = max(dearest, quote.of(volume.longest).high)
     return expected, dearest
 
 
-def allowance(retry: Retry, expected: int, default: int) -> int:
-    """What may be sent again after an unknown, in nano-dollars: an amount, or a share of the estimate."""
-    if isinstance(retry.allowance, Share):
-        return int(retry.allowance.of_estimate * expected)
-    return default if retry.allowance is None else retry.allowance
-
-
-def conclude(states: Mapping[TaskState, int], cap: str, blocked: Blocked | None) -> Ended:
+def conclude(states: Mapping[TaskState, int], cap: str, blocked: str) -> Ended:
     """The exit code and its reason; where several are true, the most urgent."""
     bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
     if blocked:
@@ -259,71 +271,14 @@ def conclude(states: Mapping[TaskState, int], cap: str, blocked: Blocked | None)
     return Ended(0, "all done")
 
 
-def blocks(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    stream = iter(tasks)
+def _named(expansion: Expansion) -> Iterator[tuple[Task, str, bool]]:
+    """Each task, what the user calls its row, and whether it is the first of its kind."""
+    for row, first in expansion.distinct():
+        if first or row.id:
+            yield from ((task, row.id, first) for task in expansion.tasks(row))
+
+
+def blocks(things: Iterable[T]) -> Iterator[list[T]]:
+    stream = iter(things)
     while block := list(islice(stream, BLOCK)):
         yield block
-
-
-def open_folder(folder: Folder, manifest: Manifest) -> None:
-    """Make what is missing, and keep the manifest beside what it made; another job's folder is refused."""
-    with disk.storage("the run folder"):
-        for path in (folder.images, folder.spool):
-            disk.make_folder(path)
-        folder.spool.chmod(0o700)
-    file = os.path.relpath(manifest.file.resolve(), folder.path.resolve())  # a project may be moved as a whole
-    if not folder.ledger.exists():
-        ledger.create(folder.ledger, manifest.name, manifest.project, file)
-    made_by = books.job(folder.ledger).manifest
-    if file not in (made_by, folder.manifest.name):
-        raise UsageError(
-            f"{folder.path} was made by another manifest, {folder.path / made_by}. "
-            "Give this one another name:, or use that one."
-        )
-    with disk.storage("the run folder"):
-        disk.write_whole(folder.manifest, manifest.text.encode(), folder.path / ".manifest.part")
-
-
-@contextmanager
-def locked(folder: Folder) -> Iterator[None]:
-    """Hold the folder; LockedError, naming the holder, where another run does. The kernel frees it when we die."""
-    with disk.storage("the run folder"):
-        disk.make_folder(folder.path)
-    lock = filelock.FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise LockedError(f"another run holds {folder.path}{books.holder(folder.ledger)}") from None
-    except OSError as error:
-        raise StorageError(f"{folder.path} cannot be locked: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class Log(logging.FileHandler):
-    """A log that a full disk ends in silence: the ledger says what matters."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        pass
-
-
-@contextmanager
-def logged(folder: Folder) -> Iterator[None]:
-    """Write run.log, one line an event."""
-    try:
-        os.close(os.open(folder.log, os.O_WRONLY | os.O_CREAT, 0o600))
-        handler = Log(folder.log, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{folder.log}: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        with suppress(OSError):
-            handler.close()

@@ -1,7 +1,5 @@
 """The ledger: tasks, attempts and images in SQLite. All SQL that writes is here and in schema.sql."""
 
-import hashlib
-import json
 import os
 import socket
 import sqlite3
@@ -13,21 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from batchgen import __version__, commit, disk, records
+from batchgen import __version__, commit, decide, disk, records
 from batchgen.errors import StorageError
-from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant, canonical
+from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState, Variant
+from batchgen.wanted import Wanted
 
 SCHEMA_VERSION = 1
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """How what is wanted differs from what the ledger held before."""
-
-    new: int
-    kept: int
-    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +58,20 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
 def _fill(path: Path, job: tuple[str, str, str, str]) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript("BEGIN; " + (files("batchgen") / "schema.sql").read_text(encoding="utf-8"))
-        db.execute("INSERT INTO job VALUES (?, ?, ?, ?)", job)
+        db.execute("INSERT INTO job (name, project, manifest, created_at) VALUES (?, ?, ?, ?)", job)
         db.commit()
         # Here already: a change of mode that is cut off later would leave a journal that readers trip over.
         db.execute("PRAGMA journal_mode = WAL")
 
 
 @asynccontextmanager
-async def open_for_writing(path: Path) -> AsyncIterator["Ledger"]:
-    """The ledger of a run; the caller holds the folder's lock."""
-    _check(path)
+async def open_for_writing(path: Path, whole: bool = True) -> AsyncIterator["Ledger"]:
+    """The ledger of a run; the caller holds the folder's lock.
+
+    With `whole` every page is looked at first, which takes seconds in a ledger of a million tasks: nothing may be sent
+    without.
+    """
+    _check(path, whole)
     async with commit.writer(path) as group:
         ledger = Ledger(group)
         await ledger.start()
@@ -90,7 +84,7 @@ class Ledger:
     def __init__(self, group: commit.GroupCommit) -> None:
         self._group = group
         self._variants: dict[int, Variant] = {}
-        self._variant_ids: dict[int, tuple[Variant, int]] = {}  # by id(): hashing one costs more than all the rest
+        self._scope = "wanted = 'yes'"
         self.run = 0
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -120,52 +114,24 @@ class Ledger:
 
     # what is wanted
 
-    async def enqueue(self, tasks: Sequence[Task], lane: str) -> tuple[int, int]:
-        """Add the tasks that are not there yet; returns how many were (new, kept). Twice is as good as once."""
+    def wanted(self) -> Wanted:
+        """A pass over what a manifest asks for."""
+        return Wanted(self._group)
 
-        def work(db: sqlite3.Connection) -> tuple[int, int]:
-            new = sum(self._add(db, task, lane) for task in tasks)
-            return new, len(tasks) - new
+    async def choose(self, tasks: Sequence[Task]) -> None:
+        """From now on only these are claimed and counted."""
 
-        try:
-            return await self._write(work)
-        except BaseException:
-            self._variant_ids.clear()  # their rows may have been taken back
-            raise
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("CREATE TEMP TABLE chosen (seq INTEGER PRIMARY KEY)")
+            rows = [(task.key,) for task in tasks]
+            db.executemany("INSERT OR IGNORE INTO chosen SELECT seq FROM tasks WHERE key = ?", rows)
 
-    def _add(self, db: sqlite3.Connection, task: Task, lane: str) -> int:
-        wanted = "UPDATE tasks SET wanted = 'yes', seen = ? WHERE key = ?"
-        if db.execute(wanted, (self.run, task.key)).rowcount:
-            return 0
-        db.execute(
-            "INSERT INTO tasks (key, lane, variant, prompt, sample, take, path, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (task.key, lane, self._variant_id(db, task.variant), records.prompt_id(db, task.prompt))
-            + (task.sample, task.take, task.path, self.run),
-        )
-        return 1
+        await self._write(work)
+        self._scope = "wanted = 'yes' AND seq IN (SELECT seq FROM chosen)"
 
-    def _variant_id(self, db: sqlite3.Connection, variant: Variant) -> int:
-        if id(variant) not in self._variant_ids:
-            columns = (variant.provider, variant.model, str(variant.operation))
-            values = (*columns, canonical(dict(variant.params)), json.dumps(dict(variant.axes), ensure_ascii=False))
-            db.execute(
-                "INSERT OR IGNORE INTO variants (provider, model, operation, params, axes) VALUES (?, ?, ?, ?, ?)",
-                values,
-            )
-            select = "SELECT id FROM variants WHERE (provider, model, operation, params, axes) = (?, ?, ?, ?, ?)"
-            (found,) = db.execute(select, values).fetchone()
-            self._variant_ids[id(variant)] = (variant, found)
-        return self._variant_ids[id(variant)][1]
-
-    async def drop_unseen(self) -> int:
-        """Mark what this run's manifest no longer asks for; kept and counted, but not bought any more."""
-        sql = "UPDATE tasks SET wanted = 'dropped' WHERE wanted = 'yes' AND seen <> ?"
-        return await self._write(lambda db: db.execute(sql, (self.run,)).rowcount)
-
-    async def keep_manifest(self, text: str) -> None:
-        """Keep every manifest that was used."""
-        row = (hashlib.sha256(text.encode()).hexdigest(), text, records.now())
-        await self._write(lambda db: db.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?)", row).rowcount)
+    async def reopen(self, states: Sequence[TaskState]) -> int:
+        """Send tasks that ended without an image back to the queue, with fresh tries."""
+        return await self._write(lambda db: decide.reopen(db, states))
 
     # buying
 
@@ -175,7 +141,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> list[Task]:
             rows = db.execute(
                 "UPDATE tasks SET state = 'doing' WHERE seq IN (SELECT seq FROM tasks WHERE lane = ? AND state = 'todo'"
-                " AND wanted = 'yes' ORDER BY seq LIMIT ?) RETURNING seq",
+                f" AND {self._scope} ORDER BY seq LIMIT ?) RETURNING seq",
                 (lane, most),
             ).fetchall()
             return [self._task(db, seq) for (seq,) in sorted(rows)]
@@ -193,10 +159,7 @@ class Ledger:
     def _variant(self, db: sqlite3.Connection, found: int) -> Variant:
         if found not in self._variants:
             select = "SELECT provider, model, operation, params, axes FROM variants WHERE id = ?"
-            provider, model, operation, params, axes = db.execute(select, (found,)).fetchone()
-            self._variants[found] = Variant(
-                provider, model, Operation(operation), records.pairs(params, sort=True), records.pairs(axes, sort=False)
-            )
+            self._variants[found] = records.variant(db.execute(select, (found,)).fetchone())
         return self._variants[found]
 
     async def release(self, tasks: Sequence[Task]) -> None:
@@ -282,8 +245,8 @@ class Ledger:
         return await self._write(lambda db: Spent(*db.execute(sql).fetchone()))
 
     async def states(self) -> dict[TaskState, int]:
-        """How many wanted tasks are in each state."""
-        sql = "SELECT state, count(*) FROM tasks WHERE wanted = 'yes' GROUP BY state"
+        """How many of the tasks that this run is about are in each state."""
+        sql = f"SELECT state, count(*) FROM tasks WHERE {self._scope} GROUP BY state"
         rows = await self._write(lambda db: db.execute(sql).fetchall())
         found = {TaskState(state): count for state, count in rows}
         return {state: found.get(state, 0) for state in TaskState}
@@ -300,21 +263,15 @@ class Ledger:
 
         return await self._write(work)
 
-    async def reopen(self, states: Sequence[TaskState]) -> int:
-        """Send tasks that ended without an image back to the queue, with fresh tries."""
-        marks = ", ".join("?" * len(states))
-        sql = f"UPDATE tasks SET state = 'todo', tries = 0 WHERE wanted = 'yes' AND state IN ({marks})"
-        return await self._write(lambda db: db.execute(sql, [str(state) for state in states]).rowcount)
 
-
-def _check(path: Path) -> None:
+def _check(path: Path, whole: bool) -> None:
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     except sqlite3.Error as error:
         raise StorageError(f"{path} cannot be opened: {error}") from None
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        (damage,) = db.execute("PRAGMA quick_check(1)").fetchone() if whole else ("ok",)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} is no readable ledger: {error}") from None
     finally:

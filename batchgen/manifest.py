@@ -2,27 +2,29 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from batchgen import catalog, document, endpoint, matrix, parameters, sources, template
+from batchgen import document, matrix, parameters, sources
 from batchgen.catalog import Provider
-from batchgen.document import Document
+from batchgen.document import Document, Loc
+from batchgen.endpoint import Doors
 from batchgen.errors import ManifestError
 from batchgen.form import LimitsForm, OutputForm, RetryForm, TopForm, check
-from batchgen.matrix import Axis, Matrix
+from batchgen.matrix import Cell, Matrix
 from batchgen.parameters import Combination, Setting
-from batchgen.problems import Problems, nearest
-from batchgen.sources import FileSource, Source, TemplateSource
-from batchgen.task import Operation, Params
+from batchgen.problems import Problems, near, nearest, shown
+from batchgen.readers import Feed
+from batchgen.sources import Frame, Place, Source
+from batchgen.task import Identity, Operation, Variant
 
-SOON = timedelta(days=30)
-PATH_NAMES = frozenset({"slug", "sample", "key", "name", "number", "model", "provider"})
+PATH_NAMES = frozenset({"slug", "sample", "key", "name", "number", "id", "model", "provider"})
 """What every output path can use, beside the request's parameters."""
+WORDS: tuple[Loc, ...] = (("name",), ("project",), ("provider",), ("model",), ("output", "path"))
+"""Text of one word, behind which comments are usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`budget` in nano-dollars, `timeout` in seconds."""
+    """`concurrency` at each provider, `budget` in nano-dollars, `timeout` in seconds."""
 
     concurrency: int
     budget: int | None
@@ -53,119 +55,137 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is wanted. `request` holds the defaults; an axis of the matrix goes before it."""
+    """What is wanted: each row of each source, in each variant, so many samples of it.
+
+    `text` is the YAML as it was read, `overrides` are the values, by dotted key, that went before it.
+    """
 
     file: Path
     text: str
+    overrides: Mapping[str, object]
+    rehearsed: bool
     name: str
     project: str
-    provider: Provider
-    model: str
-    operation: Operation
+    providers: Mapping[str, Provider]
+    """Those that some variant asks, by their identity."""
+    variants: tuple[Variant, ...]
+    """One a combination of the matrix, without what rows set for themselves."""
     sources: tuple[Source, ...]
-    matrix: Matrix[object]
     samples: int
-    request: Params
     limits: Limits
     retry: Retry
     output_path: str | None
-    warnings: tuple[str, ...]
 
     @property
-    def axes(self) -> tuple[Axis[object], ...]:
-        return self.matrix.axes
+    def row_names(self) -> tuple[str, ...]:
+        """The parameters that rows set for themselves."""
+        return tuple(dict.fromkeys(cell.name for source in self.sources for cell in source.cells))
 
     @property
     def path_names(self) -> frozenset[str]:
         """The variables that an output path has for every row; the row's own come on top."""
-        return PATH_NAMES.union((name for name, _ in self.request), (axis.name for axis in self.axes))
+        params = (name for variant in self.variants for name, _ in (*variant.params, *variant.axes))
+        return PATH_NAMES.union(params, self.row_names)
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
-    """What a manifest is read in, beside its text."""
+class Setup:
+    """What a manifest is read with, beside its text.
 
-    file: Path
-    environ: Mapping[str, str]
-    trust_hosts: frozenset[str]
-    today: date
+    `overrides` are values by dotted key; text among them is read as YAML. `trust_hosts` may be given keys (None: any
+    host, because nothing is sent). With `rehearse` the sandbox plays every provider, and the job has a name of its own.
+    `stdin` takes the place of it.
+    """
+
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    trust_hosts: frozenset[str] | None = frozenset()
+    rehearse: bool = False
+    stdin: Feed | None = None
+
+    @property
+    def doors(self) -> Doors:
+        return Doors(self.environ, self.trust_hosts, self.rehearse)
 
 
-def load(
-    path: Path,
-    environ: Mapping[str, str] = os.environ,
-    overrides: Mapping[str, object] | None = None,
-    trust_hosts: frozenset[str] = frozenset(),
-    today: date | None = None,
-) -> Manifest:
-    """Read a manifest; ManifestError with every problem at once."""
+def load(path: Path, setup: Setup | None = None) -> Manifest:
+    """Read a manifest; ManifestError with every problem at once. The files that it names must be there."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}") from None
-    return loads(document.decode(data, str(path)), path, environ, overrides, trust_hosts, today)
+    return _read(document.decode(data, str(path)), path, setup or Setup(), look=True)
 
 
-def loads(
-    text: str,
-    path: Path,
-    environ: Mapping[str, str] = os.environ,
-    overrides: Mapping[str, object] | None = None,
-    trust_hosts: frozenset[str] = frozenset(),
-    today: date | None = None,
-) -> Manifest:
-    """Read a manifest from text, as if it stood at `path`.
+def loads(text: str, path: Path, setup: Setup | None = None) -> Manifest:
+    """Read a manifest from text, as if it stood at `path`; the files that it names may lie elsewhere by now."""
+    return _read(text, path, setup or Setup(), look=False)
 
-    `overrides` are values by dotted key; text among them is read as YAML. `trust_hosts` may be given keys.
-    """
-    tree = document.parse(text, str(path))
-    for key, value in (overrides or {}).items():
-        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+def _parsed(text: str, file: Path, overrides: Mapping[str, object]) -> Document:
+    tree = document.parse(text, str(file))
+    for key, value in overrides.items():
+        said = value if isinstance(value, str) else _json(key, value)
         tree = tree.override(tuple(key.split(".")), document.parse(said, f"--set {key}"))
-    return _read(tree, text, _World(path, environ, trust_hosts, today or date.today()))
+    return tree
 
 
-def _read(tree: Document, text: str, world: _World) -> Manifest:
+def _json(key: str, value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ManifestError(f"--set {key}: no value of YAML: {error}") from None
+
+
+def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
+    tree = _parsed(text, file, setup.overrides)
     problems = Problems(tree)
-    value = _sections(tree, problems)
+    value = _sections(tree)
+    _check_words(problems)
     top = check(TopForm, value, (), problems)
     limits = check(LimitsForm, _section(value, "limits"), ("limits",), problems)
     retry = check(RetryForm, _section(value, "retry"), ("retry",), problems)
     output = check(OutputForm, _section(value, "output"), ("output",), problems)
-    provider = endpoint.read(value.get("provider"), world.environ, world.trust_hosts, problems)
-    found = sources.read(value.get("prompts"), world.file.parent, provider, problems)
-    wanted = _wanted(value, provider, problems)
-    names = PATH_NAMES.union(_section(value, "request"), _section(value, "matrix")) - {"exclude"}
-    if output is not None and output.path is not None:
-        _check_path(output.path, names, found, problems)
+    wanted = _wanted(value, setup.doors, problems)
+    asked = _asked(output.path or "", problems) if output else set()
+    frame = Frame(wanted.providers, wanted.taken, wanted.judged, wanted.open, asked)
+    found = sources.read(value.get("prompts"), Place(file.parent, look, setup.stdin), frame, problems)
+    _check_path(asked, wanted, found, problems)
     problems.settle()
-    assert top and limits and retry and output and provider and wanted  # noqa: PT018 (a None has told its problems)
+    assert top and limits and retry and output  # noqa: PT018 (a None has told its problems)
+    variants = tuple(_variant(cell, wanted.defaults, Operation(top.operation)) for cell in wanted.cells)
+    hosts = {variant.provider for variant in variants}
     return Manifest(
-        file=world.file,
+        file=file,
         text=text,
-        name=tree.text(("name",), top.name),
+        overrides=setup.overrides,
+        rehearsed=setup.rehearse,
+        name=tree.text(("name",), top.name) + (".sandbox" if setup.rehearse else ""),
         project=tree.text(("project",), top.project),
-        provider=provider,
-        model=wanted.model,
-        operation=Operation(top.operation),
+        providers={each.identity: each for each in wanted.providers if each.identity in hosts},
+        variants=variants,
         sources=found,
-        matrix=_plain(wanted.matrix),
         samples=top.samples,
-        request=tuple(sorted((setting.name, setting.value) for setting in wanted.request)),
         limits=Limits(limits.concurrency, limits.budget, limits.images, limits.timeout),
         retry=Retry(retry.attempts, retry.on_unknown, _allowance(retry)),
         output_path=output.path,
-        warnings=tuple(_warnings(wanted.models, world.today)),
     )
 
 
-def _sections(tree: Document, problems: Problems) -> dict[str, object]:
-    """The top keys that have a value; `matrix:` with nothing behind it is as good as none."""
+def _check_words(problems: Problems) -> None:
+    for loc in WORDS:
+        if doubt := problems.document.doubt(loc, word=True):
+            problems.add(loc, doubt)
+
+
+def _sections(tree: Document) -> dict[str, object]:
+    """The top keys; `matrix:` with nothing behind it is as good as none."""
     if tree.value is None:
         raise ManifestError(f"{tree.where(())}: the file is empty")
     if not isinstance(tree.value, dict):
         raise ManifestError(f"{tree.where(())}: a manifest begins with keys: name: …")
-    return {key: value for key, value in tree.value.items() if value is not None}
+    optional = {name for name, field in TopForm.model_fields.items() if not field.is_required()}
+    return {key: value for key, value in tree.value.items() if value is not None or key not in optional}
 
 
 def _section(value: Mapping[str, object], name: str) -> dict[str, object]:
@@ -175,48 +195,108 @@ def _section(value: Mapping[str, object], name: str) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """The part of a request that the manifest sets."""
+    """The part of the requests that is the same for all rows."""
 
-    model: str
-    request: tuple[Setting, ...]
-    matrix: Matrix[Setting]
-    combinations: tuple[Combination, ...]
+    providers: tuple[Provider, ...]
+    defaults: tuple[Setting, ...]
+    matrix: Matrix
+    cells: tuple[Cell, ...]
+    meant: Set[str]
+    """Every parameter and axis, whether it could be read or not."""
+    judged: Sequence[Combination] = ()
+    """The requests, as far as they could be read; none, where they lack a provider or a model."""
 
     @property
-    def models(self) -> list[str]:
-        """Every model that is asked, once, in order."""
-        names = (str(each["model"].value) if "model" in each else self.model for each in self.combinations)
-        return list(dict.fromkeys(names))
+    def taken(self) -> dict[str, Loc]:
+        """The parameters that the matrix sets, and where."""
+        choices = (choice for axis in self.matrix.axes for choice in axis.choices)
+        return {setting.name: setting.loc for choice in choices for setting in choice.settings}
+
+    @property
+    def open(self) -> Set[str]:
+        """What was meant to be set and could not be read."""
+        return self.meant - self.taken.keys() - {each.name for each in self.defaults}
 
 
-def _wanted(value: Mapping[str, object], provider: Provider | None, problems: Problems) -> _Wanted | None:
-    if provider is None:
-        return None
-    model = problems.document.text(("model",), value.get("model", "")).strip()
-    request = tuple(_request(_section(value, "request"), provider, problems))
-    axes = matrix.read(_section(value, "matrix"), provider, problems)
-    defaults = {setting.name: setting for setting in request}
-    few = axes.combinations() if axes.size <= matrix.COMBINATIONS_MOST else ()
-    combinations = tuple({**defaults, **dict(combination)} for combination in few)
-    parameters.check(combinations, model, provider, problems)
-    return _Wanted(model, request, axes, combinations)
+def _wanted(value: Mapping[str, object], doors: Doors, problems: Problems) -> _Wanted:
+    raw, section, request = value.get("provider"), _section(value, "matrix"), _section(value, "request")
+    provider = doors.read(raw, ("provider",), problems) if raw is not None else None
+    defaults: dict[Loc, Provider] = {("provider",): provider} if provider else {}
+    axes, named = matrix.read(section, doors, defaults, problems)
+    _check_names(named, problems)
+    providers = tuple(named.values())
+    settings = [Setting("provider", provider, ("provider",))] if provider else []
+    if value.get("model") is not None and (model := parameters.read("model", value["model"], ("model",), (), problems)):
+        settings.append(model)
+    settings += _request(request, providers, problems)
+    wanted = _Wanted(
+        providers, tuple(settings), axes, tuple(axes.combinations()), matrix.names(section) | request.keys()
+    )
+    judged = [_combination(cell, settings) for cell in wanted.cells or axes.readable()]
+    if not _complete(judged, wanted.open, value, problems):
+        return wanted
+    parameters.check(judged, problems, wanted.open)
+    if not problems.found:
+        _check_once(wanted.cells, settings, problems)
+    return replace(wanted, judged=judged)
 
 
-def _request(section: Mapping[str, object], provider: Provider, problems: Problems) -> Iterator[Setting]:
+def _request(section: Mapping[str, object], providers: Sequence[Provider], problems: Problems) -> Iterator[Setting]:
     for name, value in section.items():
         loc = ("request", name)
         if name == "model":
             problems.add(loc, "model stands at the top of the manifest, or in the matrix", key=True)
-        elif setting := parameters.read(name, value, loc, provider, problems):
+        elif setting := parameters.read(name, value, loc, providers, problems):
             yield setting
 
 
-def _plain(axes: Matrix[Setting]) -> Matrix[object]:
-    """The matrix without its places."""
-    return Matrix(
-        tuple(Axis(axis.name, tuple(setting.value for setting in axis.values)) for axis in axes.axes),
-        tuple(tuple((name, setting.value) for name, setting in partial) for partial in axes.exclude),
-    )
+def _complete(
+    combinations: Sequence[Combination], open: Set[str], value: Mapping[str, object], problems: Problems
+) -> bool:
+    """Whether every combination has a provider and a model. Those that could not be read are told of already."""
+    lacking = {name for name in ("model", "provider") if any(name not in each for each in combinations)}
+    strangers = value.keys() - TopForm.model_fields.keys()
+    for name in sorted(lacking - open - value.keys()):
+        if not near(name, strangers):
+            lack = "is empty" if (name,) in problems.document.keys else "is missing"
+            problems.add((name,), f"{lack}: it stands at the top of the manifest, or in every choice of an axis")
+    return not lacking
+
+
+def _check_names(named: Mapping[Loc, Provider], problems: Problems) -> None:
+    """Whether a name means one provider throughout: reports and keys know it by that."""
+    first: dict[str, Loc] = {}
+    for loc, provider in named.items():
+        other = first.setdefault(provider.identity, loc)
+        if named[other] != provider:
+            lines = f"{problems.document.line(other)} and {problems.document.line(loc)}"
+            says = f"two different providers are called {provider.identity}: give each a name: of its own"
+            problems.add(loc, f"{says} ({lines})")
+
+
+def _check_once(cells: Sequence[Cell], defaults: Sequence[Setting], problems: Problems) -> None:
+    """Whether each combination comes to another request: two of one would be counted twice and bought once."""
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        variant = _variant(cell, defaults, Operation.GENERATE)
+        other = first.setdefault(Identity(variant).key('""', 1, 1), cell)
+        if other is not cell:
+            choice, same = next(pair for pair in zip(cell, other, strict=True) if pair[0] is not pair[1])
+            says = f"comes to the same request as {shown(same.label)}: leave one of them out"
+            problems.add(choice.loc, f"{shown(choice.label)} {says}")
+
+
+def _combination(cell: Cell, defaults: Sequence[Setting]) -> Combination:
+    """A request's settings: an axis goes before a default."""
+    return {each.name: each for each in (*defaults, *(each for choice in cell for each in choice.settings))}
+
+
+def _variant(cell: Cell, defaults: Sequence[Setting], operation: Operation) -> Variant:
+    found = {name: setting.value for name, setting in _combination(cell, defaults).items()}
+    provider, model = found.pop("provider"), str(found.pop("model"))
+    assert isinstance(provider, Provider)
+    axes = tuple((choice.axis, choice.label) for choice in cell)
+    return Variant(provider.identity, model, operation, tuple(sorted(found.items())), axes)
 
 
 def _allowance(retry: RetryForm) -> Share | int | None:
@@ -227,46 +307,33 @@ def _allowance(retry: RetryForm) -> Share | int | None:
             return amount
 
 
-def _warnings(models: Iterable[str], today: date) -> Iterator[str]:
-    for name in models:
-        known = catalog.model(name)
-        if known is None:
-            yield f"the catalog does not know the model {name!r}: it is sent as it stands, its values are not checked"
-        elif known.retired and (day := date.fromisoformat(known.retired)) <= today:
-            yield f"the model {name!r} was retired on {day}"
-        elif known.retired and day - today <= SOON:
-            yield f"the model {name!r} will be retired on {day}, in {(day - today).days} days"
-
-
-def _check_path(path: str, names: frozenset[str], found: Sequence[Source], problems: Problems) -> None:
-    """Whether every row has the variables of the output path, as far as one can know without reading files."""
+def _asked(path: str, problems: Problems) -> Set[str]:
+    """The variables of the output path."""
     loc = ("output", "path")
     if path.startswith("/") or ".." in path.split("/"):
         problems.add(loc, "must stay inside the images folder: no / at the beginning, no ..")
     try:
-        asked = template.compile(path).variables - names
+        return sources.asked(path)
     except ValueError as error:
         problems.add(loc, str(error))
-        return
-    known = names.union(*(_own(source) or () for source in found))
-    for name in sorted(asked):
-        if lacking := _lacking(name, found):
-            says = f"{{{{ {name} }}}} is not defined for the prompt at {lacking}{nearest(name, known - {name})}"
-            problems.add(loc, says)
+        return frozenset()
+
+
+def _check_path(asked: Set[str], wanted: _Wanted, found: Sequence[Source], problems: Problems) -> None:
+    """Whether every row has the variables of the output path, as far as one can know without reading files."""
+    names = PATH_NAMES | wanted.meant | {each.name for each in wanted.defaults}
+    names |= {cell.name for source in found for cell in source.cells}
+    known = names.union(*(source.variables or () for source in found))
+    lacking: dict[str, list[str]] = {}
+    for name in sorted(asked - names):
+        if where := _lacking(name, found):
+            lacking.setdefault(where, []).append(name)
+    for where, absent in lacking.items():
+        listed = ", ".join(f"{{{{ {name} }}}}{nearest(name, known - {name})}" for name in absent)
+        says = f"{listed} {'is' if len(absent) == 1 else 'are'} not defined for the prompt at {where}"
+        problems.add(("output", "path"), says)
 
 
 def _lacking(name: str, found: Iterable[Source]) -> str:
     """The first source whose rows are known not to have that variable."""
-    return next((source.where for source in found if (own := _own(source)) is not None and name not in own), "")
-
-
-def _own(source: Source) -> frozenset[str] | None:
-    """The variables of a source's rows; None where only the file knows."""
-    match source:
-        case TemplateSource():
-            return frozenset(name for name, _ in source.vars)
-        case FileSource() if source.path.suffix.lower() != ".txt":
-            return None
-        case FileSource():
-            return frozenset({"line"})
-    return frozenset()
+    return next((each.where for each in found if each.variables is not None and name not in each.variables), "")

@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from batchgen import catalog
 from batchgen.catalog import Model, Parameter, Provider, Rule, SizeRule
 from batchgen.document import Loc
-from batchgen.problems import Problems, nearest, not_one_of
+from batchgen.form import misplaced
+from batchgen.problems import EMPTY, Problems, nearest, not_one_of, shown, unfit
 from batchgen.task import canonical
 
 MODEL = Parameter(kind="text")
@@ -18,36 +19,62 @@ _NEARLY_A_SIZE = re.compile(r"([1-9][0-9]{2,4})\s*[xX×*,:/ ]\s*([1-9][0-9]{2,4}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value of one parameter, where the manifest sets it."""
+    """One value of one parameter, where the manifest sets it; a row's has no place of its own."""
 
     name: str
     value: object
-    loc: Loc
+    loc: Loc = ()
 
 
 Combination = Mapping[str, Setting]
-"""All settings of one request, by name."""
+"""All settings of one request, by name; `provider` is the Provider, `model` its model."""
 
 
-def read(name: str, value: object, loc: Loc, provider: Provider, problems: Problems) -> Setting | None:
+def kind_of(name: str, providers: Sequence[Provider]) -> str:
+    """The kind of a parameter, as the first provider has it that takes it; "" where none does."""
+    if name == "model":
+        return MODEL.kind
+    return next((provider.parameters[name].kind for provider in providers if name in provider.parameters), "")
+
+
+def read(name: str, value: object, loc: Loc, providers: Sequence[Provider], problems: Problems) -> Setting | None:
     """The setting in its catalog kind; or None, and `problems` knows why."""
-    parameter = MODEL if name == "model" else provider.parameters.get(name)
-    if parameter is None:
-        known = sorted(provider.parameters)
-        says = f"not a parameter of {provider.identity}, which takes {', '.join(known)}{nearest(name, known)}"
-        problems.add(loc[: loc.index(name) + 1], says, key=True)
-        return None
-    try:
-        return Setting(name, _KINDS[parameter.kind](value, problems.document.text(loc, value)), loc)
-    except ValueError as error:
-        problems.add(loc, str(error) if value is not None else "is empty: give a value, or leave the key out")
-        return None
+    kind = kind_of(name, providers)
+    if not kind:
+        if says := unknown(name, providers, loc):
+            problems.add(loc[: loc.index(name) + 1] if name in loc else loc, says, key=True)
+    elif isinstance(value, list):
+        problems.several(loc, value)
+    elif value is None:
+        problems.add(loc, EMPTY)
+    else:
+        try:
+            return Setting(name, convert(kind, value, problems.document.text(loc, value)), loc)
+        except ValueError as error:
+            problems.add(loc, str(error))
+    return None
+
+
+def unknown(name: str, providers: Sequence[Provider], loc: Loc = ()) -> str:
+    """What to say of a parameter that nobody takes; nothing where nobody is known who might."""
+    known = {each for provider in providers for each in provider.parameters}
+    whose = " or ".join(dict.fromkeys(provider.identity for provider in providers))
+    takes = f"{whose} takes no {name}{nearest(name, sorted(known))}" if whose else ""
+    return misplaced(name, f"{loc[0]}:" if loc else "request:") or takes
+
+
+def convert(kind: str, value: object, source: str) -> object:
+    """A value in its catalog kind; `source` is its spelling. ValueError says what is wrong with it."""
+    return _KINDS[kind](value, source)
 
 
 def _text(value: object, source: str) -> str:
-    if isinstance(value, list | dict) or not source.strip():
-        raise ValueError("must be text")
-    return source.strip()
+    word = source.strip()
+    if isinstance(value, list | dict):
+        raise ValueError(f"must be text, not {shown(value)}")
+    if says := unfit(word) if word else EMPTY:
+        raise ValueError(says)
+    return word
 
 
 def _size(value: object, source: str) -> str:
@@ -56,12 +83,12 @@ def _size(value: object, source: str) -> str:
         return text
     close = _NEARLY_A_SIZE.fullmatch(text)
     hint = f" (did you mean {close[1]}x{close[2]}?)" if close else ""
-    raise ValueError(f"{text!r} is not a size such as 1024x1024{hint}")
+    raise ValueError(f"{shown(text)} is not a size such as 1024x1024{hint}")
 
 
 def _integer(value: object, source: str) -> int:
     if isinstance(value, bool | list | dict) or not re.fullmatch("-?[0-9]{1,18}", source):
-        raise ValueError(f"{source!r} is not a whole number")
+        raise ValueError(f"{_quoted(value, source)} is not a whole number")
     return int(source)
 
 
@@ -71,14 +98,18 @@ def _number(value: object, source: str) -> int | float:
     except ValueError:
         number = float("nan")
     if not math.isfinite(number):
-        raise ValueError(f"{source!r} is not a number")
+        raise ValueError(f"{_quoted(value, source)} is not a number")
     return int(number) if number.is_integer() else number  # 2 and 2.0 are one request
 
 
 def _flag(value: object, source: str) -> bool:
     if source not in ("true", "false"):
-        raise ValueError(f"{source!r} is neither true nor false")
+        raise ValueError(f"{_quoted(value, source)} is neither true nor false")
     return source == "true"
+
+
+def _quoted(value: object, source: str) -> str:
+    return shown(value if isinstance(value, list | dict) else source)
 
 
 def _mapping(value: object, source: str) -> dict[str, object]:
@@ -97,35 +128,65 @@ _KINDS: Mapping[str, Callable[[object, str], object]] = {
 }
 
 
-def check(combinations: Sequence[Combination], model: str, provider: Provider, problems: Problems) -> None:
-    """Tell `problems` of every setting that provider or model do not take, and of every rule that is broken.
+def check(combinations: Sequence[Combination], problems: Problems, open: Set[str] = frozenset()) -> None:
+    """Tell `problems` of every setting that a provider or model does not take, and of every rule that is broken.
 
-    `model` is the manifest's; a combination that has a model of its own goes before it.
+    Each setting, and each rule, is told of once. What hangs on the parameters in `open`, whose values are not known
+    here, is left alone.
     """
-    for setting, name in _pairs(combinations, model):
-        if says := objection(setting, name, provider):
-            problems.add(setting.loc, says)
-    for rule in provider.rules:
-        broken = next((combination for combination in combinations if breaks(combination, rule)), None)
-        if broken is not None:
-            involved = [broken[name].loc for name in (*rule.when, *rule.then) if name in broken]
-            problems.add(involved[0], rule.says)
+    seen: set[tuple[Loc, str, str]] = set()
+    told: set[tuple[Loc, str]] = set()
 
+    def tell(loc: Loc, rule: str, says: str) -> None:
+        if (loc, rule) not in told:
+            told.add((loc, rule))
+            problems.add(loc, says)
 
-def _pairs(combinations: Iterable[Combination], model: str) -> Iterator[tuple[Setting, str]]:
-    """Each setting once with each model that it meets."""
-    seen: set[tuple[Loc, str]] = set()
     for combination in combinations:
-        name = str(combination["model"].value) if "model" in combination else model
-        for setting in combination.values():
-            if setting.name != "model" and (setting.loc, name) not in seen:
-                seen.add((setting.loc, name))
-                yield setting, name
+        provider, model = _asked(combination)
+        for setting in _parameters(combination) if "model" not in open else ():
+            if (setting.loc, provider.identity, model) not in seen:
+                seen.add((setting.loc, provider.identity, model))
+                if says := objection(setting, model, provider):
+                    tell(setting.loc, "", says)
+        for rule in provider.rules:
+            if breaks(combination, rule) and open.isdisjoint((*rule.when, *rule.then)):
+                loc = next(combination[name].loc for name in (*rule.when, *rule.then) if name in combination)
+                tell(loc, rule.says, f"{rule.says}: {_cure(combination, rule, problems)}")
+
+
+def _cure(combination: Combination, rule: Rule, problems: Problems) -> str:
+    """What stands in a rule's way, and where; or what must be set."""
+    name, words = next((name, words) for name, words in rule.then.items() if not _is(combination.get(name), words))
+    if setting := combination.get(name):
+        return f"{name} is {_plain(setting.value)} at {problems.document.line(setting.loc)}"
+    return f"set {name} to {' or '.join(words)}"
+
+
+def wrong(combination: Combination) -> str:
+    """The first thing that is wrong with a request, or nothing: for a row, whose settings have no place in the YAML."""
+    provider, model = _asked(combination)
+    for setting in _parameters(combination):
+        if says := objection(setting, model, provider):
+            return f"{setting.name}: {says}"
+    return next((rule.says for rule in provider.rules if breaks(combination, rule)), "")
+
+
+def _asked(combination: Combination) -> tuple[Provider, str]:
+    provider = combination["provider"].value
+    assert isinstance(provider, Provider)
+    return provider, str(combination["model"].value)
+
+
+def _parameters(combination: Combination) -> Iterator[Setting]:
+    return (setting for name, setting in combination.items() if name not in ("provider", "model"))
 
 
 def objection(setting: Setting, model: str, provider: Provider) -> str:
     """Why a setting cannot be, or nothing."""
-    parameter, known = provider.parameters[setting.name], catalog.model(model)
+    parameter, known = provider.parameters.get(setting.name), catalog.model(model)
+    if parameter is None:
+        return unknown(setting.name, [provider])
     if setting.name == "complexity" and known and not known.complexity:
         return f"{model} has no complexity"
     match parameter.kind, setting.value:
@@ -151,7 +212,10 @@ def _wrong_word(name: str, word: str, model: str, known: Model | None, parameter
     allowed = [value for value in parameter.values if takes is None or value in takes or value == "auto"]
     if word in allowed:
         return ""
-    return not_one_of(word, allowed) + (f": the values of {model}" if word in parameter.values else "")
+    if takes is None or word not in parameter.values:
+        return not_one_of(word, allowed)
+    own = [value for value in allowed if value != "auto"] + ["auto"] * ("auto" in allowed)
+    return f"{model} has no {name} {word} (it has {', '.join(own)})"
 
 
 def _wrong_size(size: str, model: str, known: Model | None, parameter: Parameter) -> str:
@@ -188,4 +252,8 @@ def breaks(combination: Combination, rule: Rule) -> bool:
 def _is(setting: Setting | None, words: Sequence[str]) -> bool:
     if setting is None:
         return "unset" in words
-    return "set" in words or canonical(setting.value).strip('"') in words
+    return "set" in words or _plain(setting.value) in words
+
+
+def _plain(value: object) -> str:
+    return canonical(value).strip('"')

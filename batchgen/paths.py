@@ -2,13 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from batchgen import template
 from batchgen.errors import ManifestError
-from batchgen.manifest import Manifest
+from batchgen.manifest import PATH_NAMES, Manifest
 from batchgen.rows import Row
 from batchgen.task import Variant, canonical
 
@@ -52,32 +52,45 @@ def component(text: str, key: str = "") -> str:
     return (head + found + tail).rstrip(". ") or "_"
 
 
+class Namer(Protocol):
+    """Names the files of one variant: `namer.path(row's part, sample, key)`."""
+
+    def path(self, row: object, sample: int, key: str) -> str: ...
+
+
 class Paths(Protocol):
-    """Names the tasks of one row: `paths.of(row)(variant's number, sample, key)`."""
+    """What the manifest wants its files to be called: what a row says of it, and what a variant does."""
 
-    def of(self, row: Row) -> Callable[[int, int, str], str]: ...
+    def row(self, row: Row) -> object: ...
+
+    def variant(self, variant: Variant) -> Namer: ...
 
 
-def paths(manifest: Manifest, variants: Sequence[Variant]) -> Paths:
-    """What the manifest wants its files to be called."""
-    if manifest.output_path is None:
-        return _Default(tuple(_label(variant) for variant in variants), manifest.samples > 1)
-    same = tuple(_variables(manifest, variant) for variant in variants)
-    return _Custom(template.compile(manifest.output_path), same)
+def paths(manifest: Manifest) -> Paths:
+    """As the manifest says, or else a folder for every prompt."""
+    return _Default(manifest.samples > 1) if manifest.output_path is None else _Custom.of(manifest)
 
 
 @dataclass(frozen=True, slots=True)
 class _Default:
-    """A folder for every prompt; in it the values of the axes, the sample where there are several, and the key."""
+    """A folder for every row, called by its id or its prompt; in it the values of the axes, the sample, the key."""
 
-    labels: tuple[str, ...]
     several: bool
 
-    def of(self, row: Row) -> Callable[[int, int, str], str]:
-        folder = slug(row.prompt)
-        if self.several:
-            return lambda variant, sample, key: f"{folder}/{self.labels[variant]}{sample}-{key}"
-        return lambda variant, sample, key: f"{folder}/{self.labels[variant]}{key}"
+    def row(self, row: Row) -> object:
+        return component(row.id) if row.id else slug(row.prompt)
+
+    def variant(self, variant: Variant) -> Namer:
+        return _Plain(_label(variant), self.several)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    label: str
+    several: bool
+
+    def path(self, row: object, sample: int, key: str) -> str:
+        return f"{row}/{self.label}{sample}-{key}" if self.several else f"{row}/{self.label}{key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +98,38 @@ class _Custom:
     """The manifest's template. A row's own names go before ours; the key is added where the template leaves it out."""
 
     template: template.Template
-    variants: tuple[Mapping[str, object], ...]
+    defaults: Mapping[str, object]
+    name: str
 
-    def of(self, row: Row) -> Callable[[int, int, str], str]:
+    @classmethod
+    def of(cls, manifest: Manifest) -> "_Custom":
+        compiled = template.compile(manifest.output_path or "")
+        names = compiled.variables & (manifest.path_names - PATH_NAMES)
+        return cls(compiled, dict.fromkeys(names, "default"), manifest.name)
+
+    def row(self, row: Row) -> object:
         own = {name: _flat(row.variables[name]) for name in self.template.variables & row.variables.keys()}
-        same = {"slug": slug(row.prompt), "number": row.number}
+        name = slug(row.prompt)
+        return row.where, {"slug": name, "number": row.number, "id": _flat(row.id) or name}, own
 
-        def path(variant: int, sample: int, key: str) -> str:
-            variables = {**self.variants[variant], **same, "sample": sample, "key": key, **own}
-            try:
-                return _safe(self.template.render(variables), key)
-            except ValueError as error:
-                raise ManifestError(f"{row.where}: output.path: {error}") from None
+    def variant(self, variant: Variant) -> Namer:
+        known = {"name": self.name, "model": variant.model, "provider": variant.provider}
+        found = {name: _flat(value) for name, value in (*variant.params, *variant.axes, *known.items())}
+        return _Filled(self.template, {**self.defaults, **found})
 
-        return path
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    template: template.Template
+    same: Mapping[str, object]
+
+    def path(self, row: object, sample: int, key: str) -> str:
+        assert isinstance(row, tuple)
+        where, names, own = row
+        try:
+            return _safe(self.template.render({**self.same, **names, "sample": sample, "key": key, **own}), key)
+        except ValueError as error:
+            raise ManifestError(f"{where}: output.path: {error}") from None
 
 
 def _safe(text: str, key: str) -> str:
@@ -109,11 +140,6 @@ def _safe(text: str, key: str) -> str:
 def _label(variant: Variant) -> str:
     values = "-".join(_flat(value) for _, value in variant.axes)
     return f"{cut(component(values), COMPONENT_BYTES // 2)}-" if values else ""
-
-
-def _variables(manifest: Manifest, variant: Variant) -> Mapping[str, object]:
-    known = {"name": manifest.name, "model": variant.model, "provider": variant.provider}
-    return {name: _flat(value) for name, value in (*variant.params, *variant.axes, *known.items())}
 
 
 def _flat(value: object) -> str:

@@ -19,7 +19,8 @@ PATIENCE = 30.0  # seconds for it to start
 @asynccontextmanager
 async def sandbox(bill: Path, flags: str) -> AsyncIterator[str]:
     """Start it on a free loopback port and end it with the block; yields its base URL. `flags` are its own options."""
-    command = [sys.executable, "-m", "batchgen.sandbox", "--port", "0", "--until-stdin-closes", "--bill", str(bill)]
+    command = [sys.executable, "-m", "batchgen.sandbox", "--port", "0", "--until-stdin-closes"]
+    command += ["--any-model", "--bill", str(bill)]
     # A session of its own: Ctrl-C is meant for the run, which still wants its answers.
     process = await anyio.open_process(
         [*command, *shlex.split(flags)], stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True

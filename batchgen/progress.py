@@ -1,6 +1,7 @@
 """How far a run is, for whoever watches it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batchgen.lane import Lane
@@ -18,7 +19,7 @@ class Progress:
     images: int = 0
     expected: int = 0  # of the whole job
     started: float = field(default_factory=time.monotonic)
-    lane: Lane | None = None
+    lanes: Sequence[Lane] = ()
     purse: Purse | None = None
     draining: bool = False
 
@@ -36,6 +37,11 @@ class Progress:
         """At most, over the job's life, without what is on its way."""
         return self.purse.budget.used - self.purse.on_the_way if self.purse else 0
 
+    @property
+    def open(self) -> int:
+        """Requests on their way."""
+        return sum(lane.open for lane in self.lanes)
+
     def settled(self, task: Task, settled: Settlement) -> None:
         self.images += sum(image.state is ImageState.SAVED for image in settled.images)
         if settled.task in OVER:
@@ -45,6 +51,6 @@ class Progress:
     def waiting(self) -> dict[str, int]:
         """Why tasks wait for their next try, and how many do."""
         reasons: dict[str, int] = {}
-        for why in self.lane.waiting.values() if self.lane else ():
+        for why in (why for lane in self.lanes for why in lane.waiting.values()):
             reasons[why] = reasons.get(why, 0) + 1
         return reasons

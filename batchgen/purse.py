@@ -1,5 +1,6 @@
 """The job's money while it runs: what is spent, what is set aside, what the next request may cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -7,7 +8,19 @@ import anyio
 from batchgen import catalog, costs
 from batchgen.costs import Money, Quote
 from batchgen.limits import Cap
+from batchgen.manifest import Retry, Share
 from batchgen.task import Attempt, AttemptState, Settlement, Task, Variant
+
+
+def allowance(retry: Retry, expected: int, dearest: int, width: int) -> int:
+    """What may be sent again after an unknown: an amount, or a share of what the whole job is expected to cost.
+
+    By default 1 % of that, at least the `dearest` request, at most as many of those as can be open at once.
+    """
+    if isinstance(retry.allowance, Share):
+        return int(retry.allowance.of_estimate * expected)
+    default = min(max(expected // 100, dearest), width * dearest)
+    return default if retry.allowance is None else retry.allowance
 
 
 class Exhausted(Exception):
@@ -18,7 +31,7 @@ class Exhausted(Exception):
 class Purse:
     """`budget` and `allowance` in nano-dollars, `images` in images; each over the whole life of the job."""
 
-    provider: catalog.Provider
+    providers: Mapping[str, catalog.Provider]
     budget: Cap
     images: Cap
     allowance: Cap
@@ -28,14 +41,13 @@ class Purse:
     _quotes: dict[int, tuple[Variant, Quote | None]] = field(default_factory=dict)
 
     def tariff(self, variant: Variant) -> catalog.Tariff | None:
-        return catalog.tariff(self.provider, variant.model)
+        return catalog.tariff(self.providers[variant.provider], variant.model)
 
     def quote(self, task: Task) -> Money | None:
         """What the task costs; None where no price is known."""
         known = self._quotes.get(id(task.variant))
         if known is None:
-            model = catalog.model(task.variant.model)
-            known = task.variant, costs.quote(self.tariff(task.variant), model, task.variant)
+            known = task.variant, costs.quoted(task.variant, self.providers[task.variant.provider])
             self._quotes[id(task.variant)] = known
         quote = known[1]
         return quote.of(len(task.prompt.encode())) if quote else None

@@ -1,12 +1,12 @@
 """Rows of the ledger inside a transaction: how they are made, found and told."""
 
-import hashlib
 import json
 import sqlite3
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from batchgen.task import Attempt, AttemptState, Image, Settlement, Task, Usage
+from batchgen.task import Attempt, AttemptState, Image, Operation, Settlement, Task, Usage, Variant, prompt_digest
 
 
 def settle_attempt(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> int:
@@ -52,7 +52,7 @@ def purchase(db: sqlite3.Connection, task: Task) -> str:
 
 
 def prompt_id(db: sqlite3.Connection, text: str) -> int:
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    digest = prompt_digest(text)
     select = "SELECT id FROM prompts WHERE digest = ?"
     row = db.execute(select, (digest,)).fetchone()
     if row is None:
@@ -60,9 +60,11 @@ def prompt_id(db: sqlite3.Connection, text: str) -> int:
     return int(row[0])
 
 
-def pairs(text: str, sort: bool) -> tuple[tuple[str, object], ...]:
-    items = json.loads(text).items()
-    return tuple(sorted(items) if sort else items)
+def variant(row: Sequence[str]) -> Variant:
+    """A variant from its columns provider, model, operation, params, axes."""
+    provider, model, operation, params, axes = row
+    asked, named = json.loads(params), json.loads(axes)
+    return Variant(provider, model, Operation(operation), tuple(sorted(asked.items())), tuple(named.items()))
 
 
 def now() -> str:

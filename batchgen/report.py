@@ -22,24 +22,36 @@ def usd(nano: object) -> float:
 
 def build(ledger: Path) -> Object:
     """The report as one JSON object; see the README for what each figure means."""
-    job = books.job(ledger)
     with books.reading(ledger) as db:
-        started, ended, _ = books.span(db)
-        attempts = books.attempt_states(db)
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "job": job.name,
-            "project": job.project,
-            "started_at": started,
-            "ended_at": ended,
-            "tasks": _with_total(books.task_states(db)),
-            "not_wanted": books.not_wanted(db),
-            "images": books.images(db),
-            "attempts": _with_total(attempts),
-            "usage": dict(books.usage(db)),
-            "cost": _cost(books.money(db), books.spent_on(db), books.models(db)),
-            "groups": [_group(row) for row in books.groups(db)],
-        }
+        return {**_totals(db), "usage": dict(books.usage(db)), "groups": [_group(row) for row in books.groups(db)]}
+
+
+def totals(ledger: Path) -> Object:
+    """The report without its groups and tokens, which take longer to sum."""
+    with books.reading(ledger) as db:
+        return _totals(db)
+
+
+def _totals(db: books.Connection) -> Object:
+    job = books.job_row(db)
+    started, ended, _ = books.span(db)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "job": job.name,
+        "project": job.project,
+        "started_at": started,
+        "ended_at": ended,
+        "tasks": _with_total(books.task_states(db)),
+        "not_wanted": books.not_wanted(db),
+        "images": books.images(db),
+        "attempts": _with_total(books.attempt_states(db)),
+        "cost": _cost(books.money(db), books.spent_on(db), books.models(db)) | {"pretend": _pretend(books.lanes(db))},
+    }
+
+
+def _pretend(lanes: Sequence[str]) -> bool:
+    """Whether all that was bought was bought from the sandbox."""
+    return bool(lanes) and all(catalog.is_pretend(lane) for lane in lanes)
 
 
 def _with_total(states: Mapping[str, int]) -> dict[str, int]:
@@ -81,7 +93,8 @@ def summary(told: Object) -> list[str]:
     missing = [f"{images['missing']:,} missing from their answers"] if images["missing"] else []
     lines = ["Images        " + ", ".join([f"{images['saved']:,} saved", *ends, *missing])]
     if cost["paid"] or not cost["unpriced_attempts"]:
-        lines.append(f"Paid          ${cost['paid']:,.4f}  from the usage of {attempts['paid']:,} answers")
+        source = "of pretend money, from" if cost["pretend"] else "from"
+        lines.append(f"Paid          ${cost['paid']:,.4f}  {source} the usage of {attempts['paid']:,} answers")
     if cost["unpriced_attempts"]:
         lines.append(
             f"Unpriced      {cost['unpriced_attempts']:,} requests whose price is not known: no figure here counts them"
@@ -94,7 +107,7 @@ def summary(told: Object) -> list[str]:
     gone = sum(_map(told["not_wanted"]).values())
     if gone:
         spent = cost["spent_on"]["dropped"] + cost["spent_on"]["replaced"]
-        lines.append(f"Not wanted    ${spent:,.4f}  of it went for {gone:,} tasks that the manifest no longer asks for")
+        lines.append(f"Not wanted    ${spent:,.4f}  of it went for {gone:,} tasks that are not wanted any more")
     return lines
 
 
@@ -103,7 +116,7 @@ ENDS = {
     "doing": "on the way",
     "refused": "refused by the provider",
     "failed": "failed",
-    "held": "held: perhaps paid, no answer came",
+    "held": "held: no answer came",
 }
 
 
@@ -135,6 +148,22 @@ def table(groups: Sequence[Mapping[str, object]], by: Sequence[str] = ()) -> Tab
         for i, column in enumerate(SUMS):
             row[i] = _plus(row[i], group[column])
     return Table((*names, *SUMS), tuple((*label, *map(_number, row)) for label, row in sums.items()))
+
+
+def narrow(table: Table) -> Table:
+    """Without the bounds of the bill where each is what was paid: for people."""
+    at = {name: n for n, name in enumerate(table.columns)}
+    if not {"paid", "low", "high"} <= at.keys():
+        return table
+    if any(not row[at["paid"]] == row[at["low"]] == row[at["high"]] for row in table.rows):
+        return table
+    kept = [n for name, n in at.items() if name not in ("low", "high")]
+    return Table(tuple(table.columns[n] for n in kept), tuple(tuple(row[n] for n in kept) for row in table.rows))
+
+
+def moment(time: object) -> str:
+    """A time of the ledger's for people: 2026-11-21 06:38 UTC."""
+    return f"{str(time)[:16].replace('T', ' ')} UTC" if time else "now"
 
 
 def _plus(total: Decimal | None, value: object) -> Decimal | None:

@@ -1,59 +1,56 @@
 """Sources → rows: every prompt that the manifest asks for, one at a time, whatever the size of the file."""
 
-import csv
 import hashlib
 import heapq
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count, islice, product
-from pathlib import Path
 
-from batchgen import template
-from batchgen.document import decode
+from batchgen import parameters, template
 from batchgen.errors import ManifestError
 from batchgen.manifest import Manifest
-from batchgen.problems import nearest
-from batchgen.sources import FileSource, Source, TemplateSource, TextSource, flaw
-from batchgen.task import canonical
+from batchgen.parameters import Combination, Setting
+from batchgen.problems import cut, nearest, shown
+from batchgen.readers import Record
+from batchgen.sources import Cell, Source, flaw
+from batchgen.task import TRANSPORT, Params, Variant, canonical, prompt_digest
+from batchgen.template import Template
 
 PROBLEMS_MOST = 20
-LINE_MOST = 16 * 2**20
-TABLES = (".csv", ".tsv")
-
-_CSV_SAYS = {
-    "unexpected end of data": "a quote is opened here and never closed",
-    "field larger than field limit (131072)": "a quote is opened here and never closed, or a cell is over 128 KiB",
-    "',' expected after '\"'": 'inside a quoted cell a quote is written twice: ""',
-}
+COLUMNS_SHOWN = 200
+"""Characters of the names of a table's columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A prompt, and the variables that it was made of. `number` counts from 1, `where` is its file and line."""
+    """A prompt, the variables that it was made of, and the parameters that it sets for itself.
+
+    `number` counts from 1, `where` is its file and line, `id` the user's name for it.
+    """
 
     number: int
     prompt: str
     variables: Mapping[str, str]
     where: str
+    id: str = ""
+    settings: Params = ()
 
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """The variables of a row, or what is wrong with it."""
-
-    where: str
-    variables: Mapping[str, str]
-    wrong: str = ""
+    @property
+    def digest(self) -> bytes:
+        """What it asks for, in 16 bytes: equal rows have equal ones."""
+        settings = [(name, value) for name, value in self.settings if name not in TRANSPORT]
+        return prompt_digest(canonical([self.prompt, settings]) if settings else self.prompt)
 
 
 def rows(manifest: Manifest) -> Iterator[Row]:
     """Every row in order. From the first problem on nothing but problems is sought, and then ManifestError raised."""
     problems: list[str] = []
     numbers = count(1)
-    for source in manifest.sources:
-        for found in _read(source, manifest, numbers):
+    ids = _Ids()
+    for n, source in enumerate(manifest.sources):
+        for found in _read(source, f"prompts.{n}", manifest, numbers):
+            if isinstance(found, Row):
+                found = ids.check(found) or found
             if isinstance(found, Row) and not problems:
                 yield found
             elif isinstance(found, str):
@@ -64,191 +61,193 @@ def rows(manifest: Manifest) -> Iterator[Row]:
         raise ManifestError(*problems)
 
 
-def _read(source: Source, manifest: Manifest, numbers: Iterator[int]) -> Iterator[Row | str]:
-    """A source's rows, and its problems as text."""
-    if isinstance(source, TextSource):
-        yield Row(next(numbers), source.prompt, {}, source.where)
+@dataclass(slots=True)
+class _Ids:
+    """Whether each name is one row's alone; equal rows may share one."""
+
+    seen: dict[str, bytes] = field(default_factory=dict)
+
+    def check(self, row: Row) -> str:
+        if not row.id or self.seen.setdefault(row.id, row.digest) == row.digest:
+            return ""
+        return f"{row.where}: the id {shown(row.id)} is another row's too"
+
+
+def _read(source: Source, path: str, manifest: Manifest, numbers: Iterator[int]) -> Iterator[Row | str]:
+    """A source's rows, and its problems as text; `path` is what the manifest calls it."""
+    if source.text:
+        yield Row(next(numbers), source.text, {}, source.where)
         return
-    maker = _Maker.of(source, manifest)
-    table = isinstance(source, FileSource) and source.path.suffix.lower() in TABLES
+    maker = _Maker(source, manifest)
+    table = source.feed is not None and source.feed.format in ("csv", "tsv")
+    none = True
     try:
-        for record in _combined(source) if isinstance(source, TemplateSource) else _chosen(source):
+        for record in _chosen(source) if source.feed else _combined(source):
+            none = False
+            if table and not record.wrong:  # the first row has the columns of all
+                table = False
+                if lacks := maker.lacks_column(record.variables, path):
+                    yield f"{source.where}: {lacks}"
+                    return
             yield maker.row(record, next(numbers))
-            if table and not record.wrong and maker.lacks(record.variables):
-                return  # and so does every other row
     except ManifestError as error:  # the file cannot be read further
         yield from error.problems
+        return
+    if none and source.feed:
+        yield f"{source.where}: no prompt came out of {source.feed.name}"
 
 
-@dataclass(frozen=True, slots=True)
 class _Maker:
-    """Makes rows of a source's records: one compiled template, one set of names that paths ask for."""
+    """Makes rows of a source's records: what is the same for all of them is worked out once."""
 
-    template: template.Template | None
-    asked: frozenset[str]
-    manifest: Manifest
+    def __init__(self, source: Source, manifest: Manifest) -> None:
+        self._source = source
+        self._prompt = template.compile(source.prompt) if source.prompt is not None else None
+        self._id = template.compile(source.id) if source.id else None
+        self._cells = [(cell, template.compile(cell.template) if cell.template else None) for cell in source.cells]
+        self._asked = _asked(self._prompt, self._id, *(each for _, each in self._cells), manifest=manifest)
+        self._providers = tuple(manifest.providers.values())
+        self._judge = _Judge(manifest) if any(cell.template for cell in source.cells) else None
+        self._values: dict[tuple[str, str], object] = {}
+        first = manifest.variants[0]  # what rows set, no axis does: it is the same in all of them
+        self._defaults = {"model": first.model, **dict(first.params)}
 
-    @classmethod
-    def of(cls, source: TemplateSource | FileSource, manifest: Manifest) -> "_Maker":
-        path = template.compile(manifest.output_path or "").variables - manifest.path_names
-        compiled = template.compile(source.prompt) if source.prompt is not None else None
-        return cls(compiled, path | compiled.variables if compiled else path, manifest)
-
-    def row(self, record: _Record, number: int) -> Row | str:
-        if wrong := record.wrong or self.lacks(record.variables):
+    def row(self, record: Record, number: int) -> Row | str:
+        variables = self._named(record.variables)
+        if wrong := record.wrong or self.lacks(variables):
             return f"{record.where}: {wrong}"
         try:
-            prompt = self.prompt(record.variables).strip()
+            row = Row(
+                number,
+                self._text(variables),
+                variables,
+                record.where,
+                self._name(variables),
+                self._settings(variables),
+            )
         except ValueError as error:
             return f"{record.where}: {error}"
-        wrong = flaw(prompt, self.manifest.provider)
-        return f"{record.where}: {wrong}" if wrong else Row(number, prompt, record.variables, record.where)
+        wrong = flaw(row.prompt, self._providers) or (self._judge.wrong(row.settings) if self._judge else "")
+        return f"{record.where}: {wrong}" if wrong else row
+
+    def _named(self, variables: Mapping[str, str]) -> Mapping[str, str]:
+        """The variables, also under the names that are asked for, where only the case differs."""
+        if not (missing := self._asked - variables.keys()):
+            return variables
+        lower: dict[str, list[str]] = {}
+        for name in variables:
+            lower.setdefault(name.lower(), []).append(name)
+        found = {name: lower.get(name.lower(), []) for name in missing}
+        return {**variables, **{name: variables[same[0]] for name, same in found.items() if len(same) == 1}}
 
     def lacks(self, variables: Mapping[str, str]) -> str:
         """What these variables lack, or nothing."""
-        for name in sorted(self.asked - variables.keys()):
+        variables = self._named(variables)
+        for name in sorted(self._asked - variables.keys()):
             return f"{{{{ {name} }}}} is not defined{nearest(name, variables)}"
-        if self.template is None and not _prompt_column(variables):
+        if self._prompt is None and not _prompt_column(variables):
             return f"no column is named prompt: write prompt: with {{{{ … }}}} around some of {', '.join(variables)}"
         return ""
 
-    def prompt(self, variables: Mapping[str, str]) -> str:
-        return self.template.render(variables) if self.template else variables[_prompt_column(variables)]
+    def lacks_column(self, columns: Mapping[str, str], path: str) -> str:
+        """What the columns of a table lack, or nothing."""
+        there = self._named(columns)
+        missing = sorted(self._asked - there.keys())
+        if not missing and (self._prompt is not None or _prompt_column(there)):
+            return ""
+        name = missing[0] if missing else "prompt"
+        it = self._source.feed.name if self._source.feed else ""
+        lacks, has = f"{it} has no column {name}{nearest(name, columns)}", cut(", ".join(columns), COLUMNS_SHOWN)
+        if not missing:
+            return f"{path}: {lacks}; its first line names {has}: write prompt: with {{{{ … }}}} around some of them"
+        templates = {"prompt": self._prompt, "id": self._id, **{cell.name: each for cell, each in self._cells}}
+        asks = (f"{path}.{key}" for key, each in templates.items() if each and name in each.variables)
+        return f"{next(asks, 'output.path')}: {lacks}; it has {has}"
+
+    def _text(self, variables: Mapping[str, str]) -> str:
+        text = self._prompt.render(variables) if self._prompt else variables[_prompt_column(variables)]
+        return text.replace("\r\n", "\n").strip()  # how lines end is the file's affair
+
+    def _name(self, variables: Mapping[str, str]) -> str:
+        if self._id is None:
+            return ""
+        name = self._id.render(variables).strip()
+        if not name or not name.isprintable():
+            raise ValueError("the id is empty" if not name else "the id holds characters that cannot be seen")
+        return name
+
+    def _settings(self, variables: Mapping[str, str]) -> Params:
+        """What the row sets otherwise than the default; an empty cell falls back to that."""
+        found = []
+        for cell, compiled in self._cells:
+            text = compiled.render(variables).strip() if compiled else ""
+            if text or compiled is None:
+                value = self._value(cell, text)
+                if cell.name not in self._defaults or canonical(self._defaults[cell.name]) != canonical(value):
+                    found.append((cell.name, value))
+        return tuple(sorted(found))
+
+    def _value(self, cell: Cell, text: str) -> object:
+        if cell.template is None:
+            return cell.value
+        if (cell.name, text) not in self._values:
+            try:
+                self._values[cell.name, text] = parameters.convert(cell.kind, text, text)
+            except ValueError as error:
+                raise ValueError(f"{cell.name}: {error}") from None
+        return self._values[cell.name, text]
+
+
+def _asked(*templates: Template | None, manifest: Manifest) -> frozenset[str]:
+    """The variables that a row must have, for its own templates and for the output path."""
+    path = template.compile(manifest.output_path or "").variables - manifest.path_names
+    return path.union(*(each.variables for each in templates if each))
+
+
+class _Judge:
+    """Says what is wrong with a row's own parameters, in any variant; each set of them is looked at once."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._same = [_combination(variant, manifest) for variant in manifest.variants]
+        self._known: dict[str, str] = {}
+
+    def wrong(self, settings: Params) -> str:
+        key = canonical(settings)
+        if key not in self._known:
+            own = {name: Setting(name, value) for name, value in settings}
+            said: Sequence[str] = [parameters.wrong({**same, **own}) for same in self._same] if own else ()
+            self._known[key] = next((each for each in said if each), "")
+        return self._known[key]
+
+
+def _combination(variant: Variant, manifest: Manifest) -> Combination:
+    named = (("provider", manifest.providers[variant.provider]), ("model", variant.model))
+    return {name: Setting(name, value) for name, value in (*named, *variant.params)}
 
 
 def _prompt_column(names: Iterable[str]) -> str:
     return next((name for name in names if name.lower() in ("prompt", "line")), "")
 
 
-def _combined(source: TemplateSource) -> Iterator[_Record]:
+def _combined(source: Source) -> Iterator[Record]:
     names = [name for name, _ in source.vars]
     for values in product(*(values for _, values in source.vars)):
-        yield _Record(source.where, dict(zip(names, values, strict=True)))
+        yield Record(source.where, dict(zip(names, values, strict=True)))
 
 
-def _chosen(source: FileSource) -> Iterator[_Record]:
+def _chosen(source: Source) -> Iterator[Record]:
     """The rows that `take` and `shuffle` leave, in the file's order; what is wrong in a file is always told."""
+    assert source.feed
     if source.take is None or source.shuffle is None:
-        yield from islice(_records(source.path), source.take)
+        yield from islice(source.feed.records(), source.take)
         return
-    ranks = ((_rank(source.shuffle, record), n) for n, record in enumerate(_records(source.path)) if not record.wrong)
+    seed = source.shuffle
+    ranks = ((_rank(seed, record), n) for n, record in enumerate(source.feed.records()) if not record.wrong)
     chosen = {n for _, n in heapq.nsmallest(source.take, ranks)}
-    yield from (record for n, record in enumerate(_records(source.path)) if n in chosen or record.wrong)
+    yield from (record for n, record in enumerate(source.feed.records()) if n in chosen or record.wrong)
 
 
-def _rank(seed: str, record: _Record) -> bytes:
+def _rank(seed: str, record: Record) -> bytes:
     """A row's place in the order of that seed, wherever it stands: a larger take keeps a smaller one."""
     content = canonical([seed, record.variables]).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(content, digest_size=8).digest()
-
-
-def _records(path: Path) -> Iterator[_Record]:
-    match path.suffix.lower():
-        case ".txt":
-            return _plain(path)
-        case ".jsonl":
-            return _objects(path)
-        case ".csv":
-            return _table(path, _comma_cells(path))
-        case _:
-            return _table(path, _tab_cells(path))
-
-
-def _plain(path: Path) -> Iterator[_Record]:
-    for number, line in _lines(path):
-        if text := line.strip():
-            yield _Record(f"{path}:{number}", {"line": text})
-
-
-def _objects(path: Path) -> Iterator[_Record]:
-    for number, line in _lines(path):
-        where = f"{path}:{number}"
-        try:
-            if line := line.strip():
-                yield _Record(where, _object(line))
-        except ValueError as error:
-            yield _Record(where, {}, f"not a JSON object: {error}")
-
-
-def _object(line: str) -> Mapping[str, str]:
-    try:
-        value = json.loads(line, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} (column {error.colno})") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("a line holds {…}")
-    return {_variable(name): _text(found) for name, found in value.items()}
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return canonical(value)
-
-
-def _table(path: Path, lines: Iterator[tuple[int, list[str]]]) -> Iterator[_Record]:
-    """Records of a table whose first line names its columns. Rows without any text are passed over."""
-    number, header = next(lines, (1, []))
-    names = [_variable(name) for name in header]
-    used = [name for name in names if name]
-    if len(set(used)) != len(used) or not used:
-        raise ManifestError(f"{path}:{number}: the first line must name the columns, each once: {', '.join(header)}")
-    if len(header) == 1 and ";" in header[0]:
-        raise ManifestError(f"{path}:{number}: columns are separated by commas (.csv) or tabs (.tsv), not by ;")
-    for number, cells in lines:
-        where = f"{path}:{number}"
-        if len(cells) == len(names):
-            if any(cells):
-                yield _Record(where, dict(zip(names, cells, strict=True)))
-        elif any(cells):
-            yield _Record(where, {}, f"{len(cells)} cells, and the first line names {len(names)} columns")
-
-
-def _variable(column: str) -> str:
-    """A column's name as a template can write it: `Product name` is {{ Product_name }}."""
-    name = re.sub(r"\W+", "_", column.strip())
-    return f"_{name}" if name[:1].isdigit() else name
-
-
-def _comma_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
-    while True:
-        number = reader.line_num + 1
-        try:
-            yield number, next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ManifestError(f"{path}:{number}: {_CSV_SAYS.get(str(error), error)}") from None
-
-
-def _tab_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Tab-separated values know no quotes: a lone " is text."""
-    for number, line in _lines(path):
-        yield number, line.rstrip("\r\n").split("\t")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(LINE_MOST), b""), start=1):
-                yield number, _decoded(line, path, number)
-    except OSError as error:
-        raise ManifestError(f"{path}: {error.strerror}") from None
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    if len(line) == LINE_MOST:
-        raise ManifestError(f"{path}:{number}: a line of over 16 MiB: is this a text file?")
-    if number == 1:
-        return decode(line, str(path))
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        raise ManifestError(f"{path}:{number}: not UTF-8 text") from None

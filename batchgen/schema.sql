@@ -7,12 +7,15 @@ CREATE TABLE job (
   name TEXT NOT NULL,
   project TEXT NOT NULL,
   manifest TEXT NOT NULL,         -- where it lies, from this folder
-  created_at TEXT NOT NULL
+  created_at TEXT NOT NULL,
+  enqueued TEXT NOT NULL DEFAULT ''  -- the fingerprint of what was enqueued last, whole
 ) STRICT;
 
 CREATE TABLE manifests (          -- every manifest that was used, as it was
-  sha256 TEXT PRIMARY KEY,
+  sha256 TEXT PRIMARY KEY,        -- of the two that follow
   text TEXT NOT NULL,
+  overrides TEXT NOT NULL,        -- JSON: what was set beside it, by dotted key
+  rehearsed INTEGER NOT NULL,     -- whether the sandbox played the providers
   used_at TEXT NOT NULL
 ) STRICT;
 
@@ -53,12 +56,17 @@ CREATE TABLE tasks (
   take INTEGER NOT NULL,
   path TEXT NOT NULL,             -- below images/, without index and extension
   state TEXT NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'doing', 'done', 'refused', 'failed', 'held')),
-  wanted TEXT NOT NULL DEFAULT 'yes',  -- yes, dropped, or the key of the task that replaced it
-  seen INTEGER NOT NULL REFERENCES runs,  -- the last run whose manifest asked for it
+  wanted TEXT NOT NULL DEFAULT 'yes',  -- yes; dropped (by the manifest), waived (by hand), forgone (both); or the key
   tries INTEGER NOT NULL DEFAULT 0     -- attempts used up
 ) STRICT;
 
 CREATE INDEX tasks_todo ON tasks (lane, seq) WHERE state = 'todo' AND wanted = 'yes';
+
+CREATE TABLE names (              -- what the user calls a task's row; equal rows share their tasks
+  task INTEGER NOT NULL REFERENCES tasks,
+  id TEXT NOT NULL,
+  PRIMARY KEY (task, id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE attempts (
   seq INTEGER PRIMARY KEY,
@@ -114,7 +122,7 @@ CREATE UNIQUE INDEX images_saved ON images (task, idx) WHERE state = 'saved';
 
 CREATE VIEW v_tasks AS
 SELECT t.seq, t.key, t.state, t.wanted, v.provider, v.model, v.operation, v.axes, v.params, p.text AS prompt,
-       t.sample, t.take, t.path, t.tries
+       (SELECT group_concat(n.id, ', ') FROM names n WHERE n.task = t.seq) AS ids, t.sample, t.take, t.path, t.tries
 FROM tasks t JOIN variants v ON v.id = t.variant JOIN prompts p ON p.id = t.prompt;
 
 CREATE VIEW v_attempts AS
@@ -127,7 +135,8 @@ FROM attempts a JOIN tasks t ON t.seq = a.task;
 
 CREATE VIEW v_images AS
 SELECT i.id, t.key AS task, i.idx, i.state, i.path, i.format, i.width, i.height, i.bytes, i.sha256,
-       p.text AS prompt, v.provider, v.model, v.axes, a.id AS attempt
+       p.text AS prompt, (SELECT group_concat(n.id, ', ') FROM names n WHERE n.task = t.seq) AS ids,
+       v.provider, v.model, v.axes, a.id AS attempt
 FROM images i JOIN tasks t ON t.seq = i.task JOIN attempts a ON a.seq = i.attempt
 JOIN variants v ON v.id = t.variant JOIN prompts p ON p.id = t.prompt;
 

@@ -1,78 +1,169 @@
 """Where prompts come from: text, templates with their own values, files."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchgen import template
+from batchgen import parameters, template
 from batchgen.catalog import Provider
-from batchgen.document import HIDDEN, Loc, unseen
-from batchgen.form import SourceForm, check
-from batchgen.problems import Problems, nearest
+from batchgen.document import HIDDEN, Document, Loc, unseen
+from batchgen.form import SourceForm, check, misplaced, unknown_key
+from batchgen.parameters import Combination, Setting
+from batchgen.problems import Problems, cut, near, nearest
+from batchgen.readers import STDIN, Feed, feed
+from batchgen.task import canonical
 
-KINDS = (".txt", ".csv", ".tsv", ".jsonl")
-
-
-@dataclass(frozen=True, slots=True)
-class TextSource:
-    """One prompt, sent as it stands."""
-
-    prompt: str
-    where: str
+_BRACES = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateSource:
-    """A template and the values of its variables: a prompt for every combination."""
+class Cell:
+    """A request parameter that each row sets for itself: a fixed value, or a template over the row's variables."""
 
-    prompt: str
-    vars: tuple[tuple[str, tuple[str, ...]], ...]
-    where: str
+    name: str
+    kind: str
+    template: str | None
+    value: object = None
 
 
 @dataclass(frozen=True, slots=True)
-class FileSource:
-    """A file with a row for every prompt. `prompt` is a template over its columns; None: a column is the prompt.
+class Source:
+    """Rows of one kind. `prompt` is a template; None: a column is the prompt. `id` is a template or plain text.
 
-    `take` rows of it: the first ones, or with `shuffle`, a seed, the same few of any order.
+    `vars` are the values of a template's variables, `feed` a file of rows, and with neither there is one row.
+    `take` rows of a file: the first ones, or with `shuffle`, a seed, the same few of any order.
     """
 
-    path: Path
-    prompt: str | None
-    take: int | None
-    shuffle: str | None
     where: str
+    text: str = ""  # sent as it stands
+    prompt: str | None = None
+    vars: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    feed: Feed | None = None
+    id: str = ""
+    cells: tuple[Cell, ...] = ()
+    take: int | None = None
+    shuffle: str | None = None
+
+    @property
+    def variables(self) -> frozenset[str] | None:
+        """The variables of its rows; None where only the file knows."""
+        return _variables(self.feed, dict(self.vars))
 
 
-Source = TextSource | TemplateSource | FileSource
+def _variables(feed: Feed | None, vars: Mapping[str, object]) -> frozenset[str] | None:
+    if feed is None:
+        return frozenset(vars)
+    return frozenset({"line"}) if feed.format == "txt" else None
 
 
-def flaw(prompt: str, provider: Provider | None) -> str:
+def flaw(prompt: str, providers: Sequence[Provider]) -> str:
     """Why a prompt cannot be sent, or nothing."""
     if not prompt:
         return "the prompt is empty"
     if hidden := HIDDEN.search(prompt):
         return f"the prompt {unseen(hidden)}"
-    most = provider.prompt_most if provider else None
-    if provider and most and len(prompt) > most:
-        return f"the prompt has {len(prompt):,} characters, and {provider.identity} takes at most {most:,}"
+    for provider in providers:
+        if provider.prompt_most and len(prompt) > provider.prompt_most:
+            says = f"{provider.identity} takes at most {provider.prompt_most:,}"
+            return f"the prompt has {len(prompt):,} characters, and {says}"
     return ""
 
 
-def read(entries: object, folder: Path, provider: Provider | None, problems: Problems) -> tuple[Source, ...]:
+def asked(text: str) -> frozenset[str]:
+    """What a template asks for; ValueError, in words for its writer, where it is none."""
+    try:
+        return template.compile(text).variables
+    except ValueError as error:
+        if text.count("{{") > text.count("}}"):
+            raise ValueError("{{ is opened and not closed with }}") from None
+        if "end of print statement" in str(error):
+            raise ValueError("between {{ and }} stands one name, without spaces: {{ product_name }}") from None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where files lie, whether they must, and what takes the place of standard input."""
+
+    folder: Path
+    look: bool
+    stdin: Feed | None = None
+
+    def feed(self, file: str, format: str) -> Feed:
+        return self.stdin if file == "-" and self.stdin else feed(file, self.folder, format)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the rest of a manifest says to every source.
+
+    `taken` are the parameters of the matrix and where it sets them, `combinations` its requests as far as they are
+    known, `open` the parameters that are not, `path` the variables of the output path.
+    """
+
+    providers: Sequence[Provider]
+    taken: Mapping[str, Loc]
+    combinations: Sequence[Combination]
+    open: Set[str]
+    path: Set[str]
+
+
+def read(entries: object, place: Place, frame: Frame, problems: Problems) -> tuple[Source, ...]:
     """Every source that can be read; `problems` knows of the others."""
     if not isinstance(entries, list):
         return ()
-    reader = _Reader(folder, provider, problems)
+    reader = _Reader(place, frame, problems)
     found = [reader.read(entry, ("prompts", n)) for n, entry in enumerate(entries)]
     return tuple(source for source in found if source is not None)
 
 
+@dataclass(slots=True)
+class _Templates:
+    """The templates of one source: what they may ask for (None: only the file knows), and what they do."""
+
+    file: Feed | None
+    known: frozenset[str] | None
+    problems: Problems
+    asked: set[str] = field(default_factory=set)
+    sound: bool = True
+
+    def read(self, text: object, loc: Loc) -> str | None:
+        """A template's text, once it compiles and asks only for names that are known, as far as one knows them."""
+        if text is None:
+            return None
+        spelled = self.problems.document.text(loc, text).strip()
+        self.check(spelled, loc)
+        return spelled
+
+    def check(self, text: str, loc: Loc) -> None:
+        if doubt := self.problems.document.doubt(loc):
+            self.sound = False
+            self.problems.add(loc, doubt)
+        try:
+            names = asked(text)
+        except ValueError as error:
+            self.sound = False
+            self.problems.add(loc, str(error))
+            return
+        self.asked |= names
+        for name in sorted(names - self.known) if self.known is not None else ():
+            self.sound = False
+            lines = ": a .txt file has one variable, {{ line }}" if self.file else ""
+            self.problems.add(loc, f"{{{{ {name} }}}} is not defined{nearest(name, self.known or ()) or lines}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    folder: Path
-    provider: Provider | None
+    place: Place
+    frame: Frame
     problems: Problems
+    fine: set[str] = field(default_factory=set)  # settings of sources that no combination objects to
+
+    @property
+    def document(self) -> Document:
+        return self.problems.document
 
     def read(self, entry: object, loc: Loc) -> Source | None:
         match entry:
@@ -86,34 +177,69 @@ class _Reader:
                 return self.text(entry, loc)
         return None
 
-    def text(self, entry: object, loc: Loc) -> TextSource:
-        prompt = self.problems.document.text(loc, entry).strip()
+    def text(self, entry: object, loc: Loc) -> Source:
+        prompt = self.document.text(loc, entry).strip()
         self.whole(loc)
-        if says := flaw(prompt, self.provider):
+        if says := flaw(prompt, self.frame.providers) or _misunderstood(prompt):
             self.problems.add(loc, says)
-        return TextSource(prompt, self.problems.document.where(loc))
+        return Source(self.document.where(loc), text=prompt)
 
     def mapping(self, entry: Mapping[str, object], loc: Loc) -> Source | None:
-        if key := _sentence(entry):
+        own = {name: value for name, value in entry.items() if name in SourceForm.model_fields}
+        other = {name: value for name, value in entry.items() if name not in own}
+        if key := _sentence(entry, {*SourceForm.model_fields, *self.takes()}):
             self.problems.add((*loc, key), "the colon makes a mapping of this text: put it in quotes", key=True)
             return None
-        form = check(SourceForm, entry, loc, self.problems)
+        form = check(SourceForm, own, loc, self.problems)
         if form is None:
             return None
-        for says in _mismatches(form):
+        for says in _mismatches(form, other.keys() - self.takes()):
             self.problems.add(loc, says)
-        return self.file(form, loc) if form.file else self.template(form, loc)
+        file = self.file(form, loc) if form.file else None
+        if form.file and file is None:
+            return None
+        return self.source(form, loc, file, other)
 
-    def template(self, form: SourceForm, loc: Loc) -> TemplateSource:
-        spell = self.problems.document.text
+    def source(self, form: SourceForm, loc: Loc, file: Feed | None, other: Mapping[str, object]) -> Source:
+        names = {} if file else self.vars(form, loc)
+        templates = _Templates(file, _variables(file, names), self.problems)
+        found = Source(
+            where=self.document.where(loc),
+            prompt=templates.read(form.prompt, (*loc, "prompt")),
+            vars=tuple(names.items()),
+            feed=file,
+            id=templates.read(form.id, (*loc, "id")) or "",
+            cells=tuple(cell for name, value in other.items() if (cell := self.cell(name, value, loc, templates))),
+            take=form.take,
+            shuffle=None if form.shuffle is None else self.document.text((*loc, "shuffle"), form.shuffle),
+        )
+        self.judge(found.cells, loc)
+        idle = names.keys() - templates.asked - self.frame.path
+        for name in idle if templates.sound and form.prompt is not None else ():
+            says = f"is used nowhere: write {{{{ {name} }}}} in the prompt"
+            self.problems.add((*loc, "vars", name), says, key=True)
+        return found
+
+    def judge(self, cells: Sequence[Cell], loc: Loc) -> None:
+        """Hold what a source sets for all its rows against every combination; the rest is known by its rows alone."""
+        own = {each.name: Setting(each.name, each.value, (*loc, each.name)) for each in cells if each.template is None}
+        open = self.frame.open | {each.name for each in cells if each.template is not None}
+        mark = canonical([sorted(open), sorted((name, each.value) for name, each in own.items())])
+        if own and mark not in self.fine:
+            before = len(self.problems.found)
+            parameters.check([{**same, **own} for same in self.frame.combinations], self.problems, open)
+            if len(self.problems.found) == before:
+                self.fine.add(mark)
+
+    def vars(self, form: SourceForm, loc: Loc) -> dict[str, tuple[str, ...]]:
+        spell = self.document.text
         names = {
             name: tuple(spell((*loc, "vars", name, n), value) for n, value in enumerate(values))
             for name, values in form.vars.items()
         }
         for name, values in names.items():
             self.values(values, (*loc, "vars", name))
-        text = self.compiled(form.prompt, (*loc, "prompt"), names)
-        return TemplateSource(text or "", tuple(names.items()), self.problems.document.where(loc))
+        return names
 
     def values(self, values: Sequence[str], loc: Loc) -> None:
         if not loc[-1] or not str(loc[-1]).isidentifier():
@@ -123,49 +249,86 @@ class _Reader:
         for n in range(len(values)):
             self.whole((*loc, n))
 
-    def file(self, form: SourceForm, loc: Loc) -> FileSource:
-        spell = self.problems.document.text
-        path = self.folder / str(form.file)
-        if path.suffix.lower() not in KINDS:
-            self.problems.add((*loc, "file"), f"{form.file!r} is none of {', '.join(KINDS)}")
-        known = {"line": ()} if path.suffix.lower() == ".txt" else None
-        text = self.compiled(form.prompt, (*loc, "prompt"), known)
-        seed = None if form.shuffle is None else spell((*loc, "shuffle"), form.shuffle)
-        return FileSource(path, text, form.take, seed, self.problems.document.where(loc))
-
-    def compiled(self, prompt: object, loc: Loc, known: Mapping[str, object] | None) -> str | None:
-        """A template's text, once it compiles and asks only for names that are known, as far as one knows them."""
-        if prompt is None:
-            return None
-        text = self.problems.document.text(loc, prompt).strip()
-        self.whole(loc)
+    def file(self, form: SourceForm, loc: Loc) -> Feed | None:
+        loc, file = (*loc, "file"), self.document.text((*loc, "file"), form.file)
         try:
-            asked = template.compile(text).variables
+            found = self.place.feed(file, form.format or "")
         except ValueError as error:
             self.problems.add(loc, str(error))
-            return text
-        for name in sorted(asked - known.keys()) if known is not None else ():
-            self.problems.add(loc, f"{{{{ {name} }}}} is not defined{nearest(name, known or ())}")
-        return text
+            return None
+        if self.place.look and (says := _absent(found)):
+            self.problems.add(loc, f"{file}: {says}")
+        return found
+
+    def cell(self, name: str, value: object, loc: Loc, templates: _Templates) -> Cell | None:
+        """A parameter that the rows of a source set."""
+        loc, providers, taken = (*loc, name), self.frame.providers, self.frame.taken
+        if name not in self.takes():
+            known = {*SourceForm.model_fields, *self.takes()}
+            if says := unknown_key(name, known, "request:") if providers else misplaced(name, "request:"):
+                self.problems.add(loc, says, key=True)
+            return None
+        if name in taken:
+            where = self.document.where(taken[name])
+            self.problems.add(loc, f"the matrix sets {name} too, at {where}: it comes from one of them", key=True)
+        if isinstance(value, str) and "{{" in value:
+            return Cell(name, parameters.kind_of(name, providers), templates.read(value, loc))
+        setting: Setting | None = parameters.read(name, value, loc, providers, self.problems)
+        return Cell(name, "", None, setting.value) if setting else None
+
+    def takes(self) -> set[str]:
+        """What the rows of a source can set."""
+        return {"model", *(name for provider in self.frame.providers for name in provider.parameters)}
 
     def whole(self, loc: Loc) -> None:
-        if doubt := self.problems.document.doubts.get(loc):
+        if doubt := self.document.doubt(loc):
             self.problems.add(loc, doubt)
 
 
-def _sentence(entry: Mapping[str, object]) -> str:
+def _absent(found: Feed) -> str:
+    """Why there is no such file, or nothing. Reads none of it, and leaves standard input alone."""
+    with suppress(OSError):  # what the disk says otherwise is told by reading
+        folder = found.path.parent
+        if found.path.is_dir():
+            return "is a folder"
+        if found.name != STDIN and not found.path.exists():
+            if not folder.is_dir():
+                return f"no such file: there is no folder {folder}/"
+            there = {each.stem: each.name for each in folder.iterdir() if _is_data(each.name)}
+            other = near(found.path.stem, there)
+            return f"no such file (looked for in {folder}/{f'; did you mean {there[other]}?' if other else ''})"
+    return ""
+
+
+def _is_data(name: str) -> bool:
+    try:
+        return bool(feed(name, Path()))
+    except ValueError:
+        return False
+
+
+def _misunderstood(prompt: str) -> str:
+    """Why plain text was probably meant as something else, or nothing."""
+    if found := _BRACES.search(prompt):
+        return f'{cut(found[0])} in plain text is sent as it stands: write prompt: "…" with vars: or file:'
+    if "." in prompt and len(prompt.split()) == 1 and _is_data(prompt):
+        return f"looks like a file: write - file: {prompt}"
+    return ""
+
+
+def _sentence(entry: Mapping[str, object], known: set[str]) -> str:
     """The key of a mapping that was meant as text: `- Sign: no entry`."""
     key = next(iter(entry), "")
-    strange = key not in SourceForm.model_fields and not nearest(key, SourceForm.model_fields)
+    strange = key not in known and not nearest(key, known)
     return key if len(entry) == 1 and strange else ""
 
 
-def _mismatches(form: SourceForm) -> Iterator[str]:
-    if not form.file and form.prompt is None:
+def _mismatches(form: SourceForm, strangers: Set[str]) -> Iterator[str]:
+    if not form.file and form.prompt is None and not any(near(name, ("prompt", "file")) for name in strangers):
         yield "needs prompt: or file:"
     if form.file and form.vars:
         yield "vars do not go with file: its columns are the variables"
-    if not form.file and (form.take is not None or form.shuffle is not None):
-        yield "take and shuffle go with file"
+    if not form.file and (form.take is not None or form.shuffle is not None or form.format is not None):
+        yield "take, shuffle and format go with file"
     if form.shuffle is not None and form.take is None:
         yield "shuffle needs take"

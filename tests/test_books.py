@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_ledger import LANE, ONE, TWO, A, T, saved, settlement, task
+from test_ledger import LANE, ONE, TWO, A, T, ask, saved, settlement, task
 
 from batchgen import books, ledger
 from batchgen.errors import StorageError
@@ -51,7 +51,7 @@ ESTIMATED = replace(paid(0), cost_low=1_000_000, cost_high=5_000_000, estimated=
 async def a_night(path: Path) -> None:
     """Paid at once, paid after an unknown, estimated, paid after an unusable answer, rejected, and not begun."""
     async with ledger.open_for_writing(path) as one:
-        await one.enqueue([*(task(f"otter {number}") for number in range(5)), task("last", TWO)], LANE)
+        await ask(one, *(task(f"otter {number}") for number in range(5)), task("last", TWO))
         claimed = await one.claim(LANE, 5)
         ends = [(paid(4_000_000),), (UNKNOWN, paid(4_100_000)), (ESTIMATED,), (UNUSABLE, paid(4_200_000)), (REJECTED,)]
         for each, end in zip(claimed, ends, strict=True):
@@ -103,8 +103,7 @@ async def test_the_sums_by_variant_are_the_sums_of_all(path: Path) -> None:
 async def test_money_for_what_is_no_longer_wanted_is_still_counted(path: Path) -> None:
     await a_night(path)
     async with ledger.open_for_writing(path) as one:
-        await one.enqueue([task("otter 0")], LANE)
-        assert await one.drop_unseen() == 5
+        assert (await ask(one, task("otter 0"))).dropped == 5
     with books.reading(path) as db:
         spent = dict(books.spent_on(db))
         assert spent == {"kept": 4_000_000, "dropped": 13_300_000, "replaced": 0, "unusable": 6_000_000}
@@ -115,7 +114,7 @@ async def test_money_for_what_is_no_longer_wanted_is_still_counted(path: Path) -
 
 async def test_an_image_that_one_of_several_lacks_is_missing(path: Path) -> None:
     async with ledger.open_for_writing(path) as one:
-        await one.enqueue([task("otter", TWO)], LANE)
+        await ask(one, task("otter", TWO))
         (claimed,) = await one.claim(LANE, 1)
         await buy(one, claimed, replace(paid(5), images=(BROKEN, saved(1, "otter"))))
     with books.reading(path) as db:
@@ -124,7 +123,7 @@ async def test_an_image_that_one_of_several_lacks_is_missing(path: Path) -> None
 
 async def test_an_attempt_without_a_price_is_counted_as_one(path: Path) -> None:
     async with ledger.open_for_writing(path) as one:
-        await one.enqueue([task("otter")], LANE)
+        await ask(one, task("otter"))
         (claimed,) = await one.claim(LANE, 1)
         await one.begin(claimed, LANE, "local", None)
     with books.reading(path) as db:

@@ -18,7 +18,7 @@ import pytest
 
 from batchgen import client
 from batchgen.client import Access, Client
-from batchgen.errors import Blocked, ProviderError, Rejected, StorageError, Unknown, Unsent, Unusable
+from batchgen.errors import Blocked, ProviderError, Rejected, StorageError, Unknown, Unsent, Unusable, UsageError
 from batchgen.wire import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -436,3 +436,23 @@ async def test_d3_a_spool_that_cannot_take_an_answer_is_a_storage_error(tmp_path
 
 def test_z4_no_library_logs_what_it_sends() -> None:
     assert [logging.getLogger(name).getEffectiveLevel() for name in ("httpx", "httpcore")] == [logging.WARNING] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks4://127.0.0.1:9"),
+        ("HTTPS_PROXY", "ftp://127.0.0.1:9"),
+        ("SSL_CERT_FILE", "/no/such/roots.pem"),
+    ],
+)
+def test_a_proxy_or_roots_that_cannot_be_used_are_told_in_one_message(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    client._tls.cache_clear()
+    try:
+        with pytest.raises(UsageError, match="batchgen doctor names them"):
+            talker("https://api.example.com/v1")
+    finally:
+        client._tls.cache_clear()

@@ -101,9 +101,10 @@ def test_u2_a_duplicate_key_names_both_lines() -> None:
 
 def test_u3_aliases_are_refused_so_that_no_bomb_goes_off() -> None:
     bomb = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True))
-    problems = refused(bomb)
-    assert problems[0].startswith("x.yaml:1:4: anchors (&name) are not allowed")
-    assert any("aliases (*name) are not allowed" in problem for problem in problems)
+    assert refused(bomb) == [
+        "x.yaml:1:4: anchors (&name) are not allowed: write the values out; text that begins with & needs quotes"
+    ]
+    assert refused("a: *b")[0].startswith("x.yaml:1:4: aliases (*name) are not allowed")
 
 
 def test_aliases_serve_files_of_our_own() -> None:
@@ -170,7 +171,7 @@ def test_u8_an_escaped_surrogate_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a:\n\tb: 1", "2:1: not valid YAML: indent with spaces, not with tabs"),
+        ("a:\n\tb: 1", "2:1: not valid YAML: indent with spaces (2 for each level), not with tabs"),
         ("- A sign: No: entry", "1:13: not valid YAML: there is a colon in text without quotes, or a line is"),
         ("a: 1\n  b: 2", "2:4: not valid YAML: there is a colon in text without quotes, or a line is indented too far"),
         ('- "A fox\n- b', "1:3: not valid YAML: a quote is opened here and never closed"),
@@ -181,14 +182,17 @@ def test_u8_an_escaped_surrogate_is_refused() -> None:
             '- "C:\\quiet"',
             '1:6: not valid YAML: inside "double" quotes a backslash is written \\\\; or use single quotes',
         ),
-        ("- @home", "1:3: not valid YAML: text that begins with this character needs quotes"),
-        ("- 50% off\n- % off", "2:3: not valid YAML: text that begins with this character needs quotes"),
+        ("- @home", "1:3: not valid YAML: text that begins with @ needs quotes"),
+        ("- 50% off\n- % off", "2:3: not valid YAML: text that begins with % needs quotes"),
         ("- *bold* text", "1:8: not valid YAML: text that begins with * needs quotes"),
         ("a: [1, 2\nb: 3", "not valid YAML: a bracket or brace is not closed; text that begins with [ or {"),
         (
             "a: {{ animal }} in snow",
-            "1:5: a list or mapping cannot be a key; text that begins with { or [ needs quotes",
+            '1:5: text that begins with {{ needs quotes: a: "{{ animal }} …"',
         ),
+        ("- {{ animal }}", '1:4: text that begins with {{ needs quotes: - "{{ animal }}"'),
+        ("name: a\nmodel:x\n", "2:1: not valid YAML: put a space behind the colon: model: x"),
+        ("a: 1\n\u00a0 b: 2", "2:1: the key holds the character U+00A0, which cannot be seen: write it anew"),
         ("a:\n  - b\n c: d", "3:2: not valid YAML: check the indentation"),
         ("a: 1\n---\nb: 2", "2:1: a second document begins here: one file holds one"),
     ],
@@ -201,6 +205,20 @@ def test_a_comment_behind_text_without_quotes_is_a_doubt() -> None:
     document = parse("- A shirt with #1 on it\n- '#1'  # fine\n- C#\n- a:#b\n", "x.yaml")
     assert document.value == ["A shirt with", "#1", "C#", "a:#b"]
     assert list(document.doubts) == [(0,)]
+
+
+def test_behind_a_word_a_comment_is_no_doubt_but_a_number_is() -> None:
+    document = parse("a: low # cheap\nb: low ## cheap\nc: item #2\n", "x.yaml")
+    assert [bool(document.doubt((name,))) for name in "abc"] == [True] * 3
+    assert [bool(document.doubt((name,), word=True)) for name in "abc"] == [False, False, True]
+    assert document.doubt(("c",)).startswith("'#2' would be lost as a comment")
+
+
+def test_an_override_brings_its_own_doubts_and_takes_those_that_it_replaces() -> None:
+    document = parse("a: x #1\nb: y #2\n", "x.yaml").override(("a",), parse("z", "--set a"))
+    assert list(document.doubts) == [("b",)]
+    assert (document.line(("a",)), document.line(("b",))) == ("--set a", "line 2")
+    assert list(document.override(("a",), parse("z #3", "--set a")).doubts) == [("b",), ("a",)]
 
 
 def test_a_list_item_that_became_part_of_the_one_before_is_a_doubt() -> None:

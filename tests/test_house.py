@@ -20,25 +20,33 @@ __main__
 cli
 commands.retry
 commands.run
-commands.progress  commands.report  commands.status  commands.verify  commands.sandbox
+commands.plan     commands.progress  commands.report  commands.status  commands.verify  commands.sandbox
+commands.costs    commands.doctor    commands.drop    commands.init    commands.resolve commands.schema
+commands.wishes
 commands.options   commands.tables
-job        report        verify
-engines.local  plan
-generate   progress      paths
-lane       purse         settle         rows
-attempt    manifest      dialects
-client     ledger        images         spool        costs       dialects.openai   endpoint   matrix   sources
-dialects.base  form      parameters
-catalog    problems      folder
-document   wire          disk           records      commit      books             pretend
-task       errors        limits         text         template
+api
+outline
+offer      spending
+job        report        verify        consent
+engines.local  forecast
+generate   progress      compare
+lane       expand        causes        hold
+purse      paths         settle
+attempt    rows          ledger        dialects
+manifest   schema        wanted        decide        shelf
+client     images        spool         costs         dialects.openai   matrix   sources   doctor
+dialects.base  endpoint  parameters
+form
+catalog    problems      folder        readers
+document   wire          disk          records       commit      books             pretend
+task       errors        limits        text          template
 """
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
-    "anyio": "client commit attempt lane purse generate engines job pretend commands sandbox",
+    "anyio": "client commit attempt lane purse generate engines job pretend api commands sandbox",
     "aiosqlite": "commit",
-    "sqlite3": "commit books ledger records",
+    "sqlite3": "commit books ledger records wanted decide shelf",
     "httpx": "client",
     "tenacity": "generate",
     "yaml": "document",
@@ -47,14 +55,14 @@ DOORS = {
     "PIL": "images sandbox",
     "pybase64": "images",
     "jinja2": "template",
-    "filelock": "job",
+    "filelock": "hold",
     "tqdm": "commands",
     "rich": "commands",
     "click": "cli commands",
     "starlette": "sandbox",
     "uvicorn": "sandbox",
 }
-SQL_ROOMS = {"ledger", "records", "commit", "books"}
+SQL_ROOMS = {"ledger", "records", "commit", "books", "wanted", "decide", "shelf"}
 SQL = re.compile(
     r"\s*(SELECT .|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|REPLACE INTO|CREATE |DROP |ALTER |PRAGMA "
     r"|WITH \w+ AS|(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|VACUUM|ATTACH)\b)"

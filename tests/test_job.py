@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from conftest import Start
 from world import World, eventually, many
 
 from batchgen.errors import BatchgenError, LockedError, StorageError
-from batchgen.job import Ended, Job, conclude, locked
+from batchgen.hold import locked
+from batchgen.job import Ended, Job, conclude
 from batchgen.task import TaskState
 
 LATER = {"concurrency": 2, "budget": 10}
@@ -175,27 +177,34 @@ def test_a_run_that_was_killed_has_no_end(bad: Start) -> None:
     world = bad("--latency", "5")
     process = world.begin("run", str(world.write()))
     eventually(lambda: world.sandbox.stats()["open"] == 1)
+    by = f"(process {process.pid} on "
+    assert f", running {by}" in world.command("status", "otters.yaml").stdout
     process.kill()
     process.wait()
     assert world.rows("SELECT ended_at, exit_code, reason FROM runs") == [(None, None, "")]
-    assert "running, or cut off" in world.command("status", "otters.yaml").stdout
+    assert f", cut off {by}" in world.command("status", "otters.yaml").stdout
 
 
 def test_where_several_ends_are_true_the_most_urgent_is_told() -> None:
     states = dict.fromkeys(TaskState, 0) | {TaskState.TODO: 1, TaskState.HELD: 2}
-    assert conclude(states, "budget", None) == Ended(4, "stopped by budget")
-    assert conclude(states, "", None).exit_code == 7
-    assert conclude(states | {TaskState.TODO: 0}, "", None) == Ended(3, "2 held")
+    assert conclude(states, "budget", "openai: no credit") == Ended(5, "blocked: openai: no credit")
+    assert conclude(states, "budget", "") == Ended(4, "stopped by budget")
+    assert conclude(states, "", "").exit_code == 7
+    assert conclude(states | {TaskState.TODO: 0}, "", "") == Ended(3, "2 held")
 
 
-def test_a_locked_folder_names_its_holder(world: World) -> None:
+def test_a_locked_folder_names_its_holder_if_a_run_it_is(world: World) -> None:
     world.run()
     second = world.job()
-    with (
-        locked(second._order.folder),
-        pytest.raises(LockedError, match=rf"process {os.getpid()} on .+, since 2\d{{3}}-"),
-    ):
-        anyio.run(second.run)
+    with locked(second._order.folder):
+        with pytest.raises(LockedError) as caught:
+            anyio.run(second.run)
+        assert "process" not in str(caught.value), "the last run has ended: it holds nothing"
+        with sqlite3.connect(world.run_folder / "ledger.db") as db:
+            db.execute("UPDATE runs SET ended_at = NULL")
+        db.close()
+        with pytest.raises(LockedError, match=rf"process {os.getpid()} on .+, since 2\d{{3}}-"):
+            anyio.run(second.run)
     assert ends(world) == [(0, "all done")]
 
 
@@ -235,6 +244,41 @@ def test_d10_an_images_folder_that_is_gone_stops_the_run_and_loses_no_answer(bad
     restore(images)
     assert world.run(**changes).exit_code == 0
     assert (world.states(), len(world.charges()), len(world.files())) == ({"done": 12}, 12, 12)
+    world.check_equal_to_the_bill()
+
+
+def test_an_error_of_the_disk_stops_every_lane(bad: Start) -> None:
+    world = bad("--latency", "0.1", "--latency-jitter", "0.2")
+    providers = [world.provider(name=name) for name in ("one", "two")]
+    changes: dict[str, Any] = {"provider": None, "matrix": {"provider": providers}, "prompts": many(12)}
+    changes |= {"retry": {"on_unknown": "hold"}, "limits": LATER}
+
+    def harm() -> None:
+        eventually(world.files)
+        replace_by_a_file(world.run_folder / "images")
+
+    job = world.job(**changes)
+    assert isinstance(failing(job, harm), StorageError)
+    assert [lane.stopped for lane in job.progress.lanes] == [True, True]
+    assert len(world.charges()) < 24, "both stopped claiming"
+    restore(world.run_folder / "images")
+    assert world.run(**changes).exit_code == 0
+    assert (world.states(), len(world.charges()), len(world.files())) == ({"done": 24}, 24, 24)
+    world.check_equal_to_the_bill()
+
+
+def test_a_drain_stops_every_lane(bad: Start) -> None:
+    world = bad("--latency", "0.3")
+    matrix = {"provider": [world.provider(name=name) for name in ("one", "two")]}
+    job = world.job(provider=None, matrix=matrix, prompts=many(12), limits={"concurrency": 2, "budget": 10})
+
+    def drain() -> None:
+        eventually(lambda: world.sandbox.stats()["open"] == 4)
+        assert job.progress.open == 4
+        job.drain()
+
+    assert run(job, drain) == Ended(7, "interrupted")
+    assert (len(world.charges()), world.states(), counts(job)) == (4, {"done": 4, "todo": 20}, world.states())
     world.check_equal_to_the_bill()
 
 
@@ -335,7 +379,7 @@ def limited(world: World, path: str, most: int) -> "subprocess.Popen[str]":
 
 def test_d8_a_ledger_that_may_not_grow_stops_the_run_and_loses_no_answer(bad: Start) -> None:
     world = bad("--latency", "0.05", "--latency-jitter", "0.2")
-    path = str(world.write(prompts=many(30), limits={"concurrency": 4}, retry={"on_unknown": "hold"}))
+    path = str(world.write(prompts=many(30), limits={"concurrency": 4, "budget": 10}, retry={"on_unknown": "hold"}))
     process = limited(world, path, 200_000)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, "Traceback" in err) == (5, False), err

@@ -167,13 +167,13 @@ async def drained(folder: Path, url: str, budget: int) -> bool:
     """Buy two images at $0.04, stop the lane soon after; whether it comes to an end."""
     ledger.create(folder / "ledger.db", "otters", "", "otters.yaml")
     async with ledger.open_for_writing(folder / "ledger.db") as books, lane(folder, url) as one:
-        await books.enqueue([task("one"), task("two")], one.name)
+        await books.wanted().add([task("one"), task("two")])
         one.chance = random.Random(1)
-        purse = Purse(one.provider, Cap(budget), Cap(None), Cap(None))
+        purse = Purse({one.name: one.provider}, Cap(budget), Cap(None), Cap(None))
         buyer = Buyer(books, one, purse, Policy(4, True), lambda *_: None, local.NAME)
         with anyio.move_on_after(2) as scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(local.drive, buyer, [])
+                tasks.start_soon(local.drive, [buyer], [])
                 await anyio.sleep(0.2)
                 one.stop()
     return not scope.cancelled_caught

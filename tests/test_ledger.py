@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from batchgen import books, ledger
+from batchgen import books, decide, ledger, shelf
 from batchgen.errors import StorageError
 from batchgen.ledger import Ledger, Spent
 from batchgen.task import (
@@ -32,7 +32,9 @@ from batchgen.task import (
     Usage,
     Variant,
     identity,
+    prompt_digest,
 )
+from batchgen.wanted import UNFINISHED, Change, Name
 
 LANE = "openai"
 ONE = Variant("openai", "gpt-image-2", Operation.GENERATE, (("quality", "low"),), (("quality", "low"),))
@@ -45,6 +47,14 @@ PRICES = st.sampled_from([None, 0, 5_000_000, 7_000_001])
 def task(prompt: str, variant: Variant = ONE, sample: int = 1) -> Task:
     key = identity(variant, prompt, sample, 1)
     return Task(key, variant, prompt, sample, 1, f"{prompt}-{key}")
+
+
+async def ask(books: Ledger, *tasks: Task) -> Change:
+    """A whole pass of a manifest that asks for these and nothing else."""
+    one = books.wanted()
+    await one.begin()
+    await one.add(tasks)
+    return await one.end("mark")
 
 
 POOL = [task(f"otter {number}", variant) for number in range(2) for variant in (ONE, TWO)]
@@ -62,9 +72,8 @@ class Wanted:
     """What the model knows of a task."""
 
     task: Task
-    run: int
     state: TaskState = T.TODO
-    wanted: bool = True
+    wanted: str = "yes"
     tries: int = 0
 
 
@@ -86,9 +95,21 @@ class Model:
     tasks: dict[str, Wanted] = field(default_factory=dict)
     sent: dict[str, Sent] = field(default_factory=dict)
     run: int = 1
+    names: set[Name] = field(default_factory=set)
+    enqueued: str = ""
+    chosen: set[str] | None = None
+
+    def scope(self) -> list[str]:
+        """What is wanted of what the run is about."""
+        wanted = (key for key, each in self.tasks.items() if each.wanted == "yes")
+        return [key for key in wanted if self.chosen is None or key in self.chosen]
 
     def queue(self) -> list[str]:
-        return [key for key, each in self.tasks.items() if each.state is T.TODO and each.wanted]
+        return [key for key in self.scope() if self.tasks[key].state is T.TODO]
+
+    def states(self, *wanted: str) -> dict[TaskState, int]:
+        counted = Counter(each.state for each in self.tasks.values() if each.wanted in wanted)
+        return {state: counted[state] for state in TaskState}
 
     def purchase(self, key: str) -> str:
         """The purchase that the next attempt must belong to; empty where it must be a new one."""
@@ -132,26 +153,45 @@ class Night(RuleBasedStateMachine):
         self.stack.close()
 
     @initialize()
-    def enqueue_all(self) -> None:
-        self.enqueue(set(range(len(POOL))), twice=False)
+    def ask_for_all(self) -> None:
+        self.ask(set(range(len(POOL))), whole=True, twice=False)
 
-    @rule(which=st.sets(st.sampled_from(range(len(POOL)))), twice=st.booleans())
-    def enqueue(self, which: set[int], twice: bool) -> None:
+    @rule(which=st.sets(st.sampled_from(range(len(POOL)))), whole=st.booleans(), twice=st.booleans())
+    def ask(self, which: set[int], whole: bool, twice: bool) -> None:
+        """A pass over a manifest, whole or cut off; equal rows come twice."""
         asked = [POOL[number] for number in sorted(which)]
+        names = [(each.key, f"row {number}") for each, number in zip(asked, sorted(which), strict=True) if number % 2]
         new = [each for each in asked if each.key not in self.model.tasks]
-        assert self.call(self.books.enqueue, asked, LANE) == (len(new), len(asked) - len(new))
-        if twice:
-            assert self.call(self.books.enqueue, asked, LANE) == (0, len(asked))
+        one = self.books.wanted()
+        self.call(one.begin)
+        for _ in range(1 + twice):
+            self.call(one.add, asked, names)
+        self.model.enqueued, self.model.names = UNFINISHED, set(names)
         for each in asked:
-            known = self.model.tasks.setdefault(each.key, Wanted(each, self.model.run))
-            known.wanted, known.run = True, self.model.run
+            known = self.model.tasks.setdefault(each.key, Wanted(each))
+            known.wanted = {"dropped": "yes", "forgone": "waived"}.get(known.wanted, known.wanted)
+        if whole:
+            unmet = [known for known in self.model.tasks.values() if known.task not in asked]
+            dropped = sum(known.wanted == "yes" for known in unmet)
+            kept = len(asked) * (1 + twice) - len(new)
+            assert self.call(one.end, f"mark {which}") == Change(len(new), kept, dropped)
+            self.model.enqueued = f"mark {which}"
+            for known in unmet:
+                known.wanted = {"yes": "dropped", "waived": "forgone"}.get(known.wanted, known.wanted)
 
-    @rule()
-    def drop_unseen(self) -> None:
-        unseen = [each for each in self.model.tasks.values() if each.wanted and each.run != self.model.run]
-        assert self.call(self.books.drop_unseen) == len(unseen)
-        for each in unseen:
-            each.wanted = False
+    @precondition(lambda self: self.model.chosen is None)
+    @rule(which=st.sets(st.sampled_from(range(len(POOL))), min_size=1))
+    def choose(self, which: set[int]) -> None:
+        """The rest of this run is about a sample."""
+        self.call(self.books.choose, [POOL[number] for number in sorted(which)])
+        self.model.chosen = {POOL[number].key for number in which if POOL[number].key in self.model.tasks}
+
+    @rule(states=st.sets(st.sampled_from([T.FAILED, T.REFUSED, T.HELD]), min_size=1))
+    def waive(self, states: set[TaskState]) -> None:
+        given_up = [each for each in self.model.tasks.values() if each.state in states and each.wanted == "yes"]
+        assert self.call(decide.waive, self.path, sorted(states)) == len(given_up)
+        for each in given_up:
+            each.wanted = "waived"
 
     @rule(most=st.integers(1, 4), lane=st.sampled_from([LANE, LANE, LANE, "aimlapi"]))
     def claim(self, most: int, lane: str) -> None:
@@ -221,15 +261,17 @@ class Night(RuleBasedStateMachine):
 
     @rule(states=st.sets(st.sampled_from([T.FAILED, T.REFUSED, T.HELD])))
     def reopen(self, states: set[TaskState]) -> None:
-        ended = [each for each in self.model.tasks.values() if each.state in states and each.wanted]
+        known = self.model.tasks.values()
+        ended = [each for each in known if each.state in states and each.wanted in ("yes", "waived")]
         assert self.call(self.books.reopen, sorted(states)) == len(ended)
         for each in ended:
-            each.state, each.tries = T.TODO, 0
+            each.state, each.tries, each.wanted = T.TODO, 0, "yes"
 
     @rule()
     def crash(self) -> None:
         """The process is killed: what a new one finds are the files as they lie on the disk now."""
         self.model.run += 1
+        self.model.chosen = None
         found = self.folder / f"{self.model.run}.db"
         for suffix in ("", "-wal"):
             shutil.copy(f"{self.path}{suffix}", f"{found}{suffix}")
@@ -250,11 +292,10 @@ class Night(RuleBasedStateMachine):
 
     @invariant()
     def every_task_is_in_one_state(self) -> None:
-        counted = Counter(each.state for each in self.model.tasks.values() if each.wanted)
-        states = self.call(self.books.states)
-        assert states == {state: counted[state] for state in TaskState}
+        counted = Counter(self.model.tasks[key].state for key in self.model.scope())
+        assert self.call(self.books.states) == {state: counted[state] for state in TaskState}
         volumes = self.call(self.books.volumes)
-        assert sum(volume.tasks for volume in volumes) == sum(states.values())
+        assert sum(volume.tasks for volume in volumes) == sum(self.model.states("yes").values())
 
     @invariant()
     def the_sums_are_right(self) -> None:
@@ -271,8 +312,27 @@ class Night(RuleBasedStateMachine):
             money = books.money(db)
             sent = self.model.sent.values()
             assert (money["low"], money["high"]) == (sum(s.low or 0 for s in sent), sum(s.high or 0 for s in sent))
-            saved = sum(s.images for s in sent if s.state is A.PAID and self.model.tasks[s.key].wanted)
-            assert books.images(db)["saved"] == saved
+            wanted = (s for s in sent if self.model.tasks[s.key].wanted == "yes")
+            assert books.images(db)["saved"] == sum(s.images for s in wanted if s.state is A.PAID)
+            assert books.task_states(db) == self.model.states("yes")
+
+    @invariant()
+    def what_a_comparison_sees_agrees(self) -> None:
+        with shelf.opened(self.path) as there:
+            known = there.known([each.key for each in POOL])
+            assert {key: (state, wanted) for key, _, state, wanted in known.values()} == {
+                key: (each.state, each.wanted) for key, each in self.model.tasks.items()
+            }
+            assert there.prompts([prompt_digest(each.prompt) for each in POOL]) == {
+                prompt_digest(each.task.prompt) for each in self.model.tasks.values()
+            }
+            assert there.spent() == self.model.spent().high
+            assert there.enqueued() == self.model.enqueued
+            states, volumes = self.model.states("yes"), there.volumes()
+            assert sum(each.todo for each in volumes) == states[T.TODO] + states[T.DOING]
+            assert sum(each.done for each in volumes) == states[T.DONE]
+            named = there.db.execute("SELECT t.key, n.id FROM names n JOIN tasks t ON t.seq = n.task")
+            assert set(named) == self.model.names
 
 
 def plain(attempt: Attempt) -> tuple[object, ...]:
@@ -390,7 +450,7 @@ async def test_wal_and_full_sync_hold_what_was_acknowledged(path: Path) -> None:
 @pytest.mark.anyio
 async def test_a_settlement_is_written_whole_or_not_at_all(path: Path) -> None:
     async with ledger.open_for_writing(path) as one:
-        await one.enqueue([task("otter")], LANE)
+        await ask(one, task("otter"))
         (claimed,) = await one.claim(LANE, 1)
         attempt = await one.begin(claimed, LANE, "local", 5)
         twice = replace(settlement(attempt, A.PAID, T.DONE, True, 4), images=(saved(0, "a"), saved(0, "b")))
@@ -424,7 +484,7 @@ async def test_a_purchase_is_kept_exactly_while_its_fate_is_unknown(
     path: Path, fates: list[AttemptState], kept: bool
 ) -> None:
     async with ledger.open_for_writing(path) as one:
-        await one.enqueue([task("otter")], LANE)
+        await ask(one, task("otter"))
         (claimed,) = await one.claim(LANE, 1)
         purchases = [""]
         for fate in fates:
@@ -440,18 +500,34 @@ async def test_a_purchase_is_kept_exactly_while_its_fate_is_unknown(
 async def test_every_manifest_that_was_used_is_kept_once(path: Path) -> None:
     async with ledger.open_for_writing(path) as one:
         for text in ("a: 1", "a: 2", "a: 1"):
-            await one.keep_manifest(text)
+            await one.wanted().keep(text, {}, False)
+        await one.wanted().keep("a: 1", {"b.c": 2}, False)
         await one.end(3, "1 failed")
     with books.reading(path) as db:
-        assert db.execute("SELECT count(*) FROM manifests").fetchone()[0] == 2
+        assert db.execute("SELECT count(*) FROM manifests").fetchone()[0] == 3
         assert tuple(db.execute("SELECT exit_code, reason FROM runs").fetchone()) == (3, "1 failed")
+
+
+@pytest.mark.anyio
+async def test_the_manifest_that_was_used_last_is_known_with_what_was_set_beside_it(path: Path) -> None:
+    used: list[tuple[str, dict[str, object], bool]] = [
+        ("a: 1", {}, False),
+        ("a: 1", {"b.c": 2, "d": "Füße"}, True),
+        ("a: 2", {}, False),
+        ("a: 1", {}, True),
+    ]
+    async with ledger.open_for_writing(path) as one:
+        for text, overrides, rehearsed in used:
+            await one.wanted().keep(text, overrides, rehearsed)
+            with shelf.opened(path) as there:
+                assert there.used() == (text, overrides, rehearsed)
 
 
 @pytest.mark.anyio
 async def test_u8_a_prompt_is_stored_as_it_is(path: Path) -> None:
     prompts = ["", " ", "Ein „Otter“ ❄", "a\nb\r\n", "'; DROP TABLE tasks; --", "x" * 10**6]
     async with ledger.open_for_writing(path) as one:
-        await one.enqueue([task(prompt) for prompt in prompts], LANE)
+        await ask(one, *(task(prompt) for prompt in prompts))
         assert [each.prompt for each in await one.claim(LANE, 10)] == prompts
         volumes = await one.volumes()
     assert sum(volume.prompt_bytes for volume in volumes) == sum(len(prompt.encode()) for prompt in prompts)
@@ -461,7 +537,35 @@ async def test_u8_a_prompt_is_stored_as_it_is(path: Path) -> None:
 async def test_a_block_of_tasks_that_was_taken_back_leaves_no_trace(path: Path) -> None:
     bad = replace(task("bad", TWO), prompt="\ud800")
     async with ledger.open_for_writing(path) as one:
+        wanted = one.wanted()
         with pytest.raises(UnicodeEncodeError):
-            await one.enqueue([task("otter", TWO), bad], LANE)
-        await one.enqueue([task("otter", ONE), task("heron", TWO)], LANE)
+            await wanted.add([task("otter", TWO), bad])
+        await wanted.add([task("otter", ONE), task("heron", TWO)])
         assert [each.variant for each in await one.claim(LANE, 2)] == [ONE, TWO]
+
+
+@pytest.mark.anyio
+async def test_what_is_not_bought_yet_goes_where_the_last_pass_says_and_what_is_bought_stays(path: Path) -> None:
+    there = Variant("openai", "gpt-image-2", Operation.GENERATE, ONE.params, ())
+    async with ledger.open_for_writing(path) as one:
+        await ask(one, task("otter"), task("heron"))
+        (claimed,) = await one.claim(LANE, 1)
+        attempt = await one.begin(claimed, LANE, "local", 5)
+        await one.settle(attempt, settlement(attempt, A.PAID, T.DONE, True, 4))
+        moved = [replace(task(prompt), variant=there, path=f"elsewhere/{prompt}") for prompt in ("otter", "heron")]
+        assert await ask(one, *moved) == Change(0, 2, 0)
+        (claimed,) = await one.claim(LANE, 2)
+        assert (claimed.path, claimed.variant) == ("elsewhere/heron", there)
+    with books.reading(path) as db:
+        assert [row[0] for row in db.execute("SELECT path FROM tasks")] == [task("otter").path, "elsewhere/heron"]
+
+
+@pytest.mark.anyio
+async def test_of_a_sample_only_what_was_chosen_is_claimed(path: Path) -> None:
+    tasks = [task(f"otter {number}") for number in range(4)]
+    async with ledger.open_for_writing(path) as one:
+        await ask(one, *tasks)
+        await one.choose([tasks[3], tasks[1], task("stranger")])
+        assert (await one.states())[T.TODO] == 2
+        assert [each.prompt for each in await one.claim(LANE, 9)] == ["otter 1", "otter 3"]
+        assert [volume.tasks for volume in await one.volumes()] == [4], "the estimate is the whole job's"

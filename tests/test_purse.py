@@ -7,6 +7,7 @@ import pytest
 
 from batchgen import catalog
 from batchgen.catalog import Price
+from batchgen.costs import Money
 from batchgen.limits import Cap
 from batchgen.purse import Exhausted, Purse
 from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant
@@ -28,7 +29,7 @@ def anyio_backend() -> str:
 
 
 def purse(budget: int | None = None, images: int | None = None) -> Purse:
-    return Purse(FLAT, Cap(budget), Cap(images), Cap(None))
+    return Purse({"openai": FLAT}, Cap(budget), Cap(images), Cap(None))
 
 
 async def refused(one: Purse) -> str:
@@ -45,12 +46,13 @@ async def waits(one: Purse) -> bool:
 
 
 async def test_a_quote_is_the_tasks_own() -> None:
-    tokens = replace(purse(), provider=catalog.provider("openai", {}))
+    tokens = replace(purse(), providers={"openai": catalog.provider("openai", {}), "flat": FLAT})
     short, long = (tokens.quote(replace(TASK, prompt=prompt)) for prompt in ("an otter", "an otter" * 100))
     assert short
     assert long
     assert long.high - short.high == 8 * 99 * 5_000
     assert tokens.quote(replace(TASK, variant=replace(VARIANT, model="stranger"))) is None
+    assert tokens.quote(replace(TASK, variant=replace(VARIANT, provider="flat"))) == Money(COST, COST, COST)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ async def test_a_cancelled_wait_sets_nothing_aside() -> None:
 
 async def test_an_attempt_of_an_earlier_run_is_among_what_was_spent() -> None:
     """Its price is counted once, whatever becomes of it."""
-    one = Purse(FLAT, Cap(2 * COST, used=COST), Cap(None, used=2), Cap(None))
+    one = Purse({"openai": FLAT}, Cap(2 * COST, used=COST), Cap(None, used=2), Cap(None))
     one.adopt(ATTEMPT)
     assert (one.budget.used, one.on_the_way) == (COST, COST)
     one.settle(ATTEMPT, PAID)
@@ -151,7 +153,7 @@ async def test_an_attempt_of_an_earlier_run_is_among_what_was_spent() -> None:
 
 async def test_without_a_price_only_images_are_counted() -> None:
     stranger = replace(TASK, variant=replace(VARIANT, model="stranger"))
-    one = Purse(catalog.provider("openai", {}), Cap(0), Cap(2), Cap(None))
+    one = Purse({"openai": catalog.provider("openai", {})}, Cap(0), Cap(2), Cap(None))
     await one.reserve(stranger)
     assert (one.budget.used, one.images.used) == (0, 2)
     unpriced = replace(ATTEMPT, task=stranger, cost_high=None)

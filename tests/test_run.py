@@ -1,6 +1,5 @@
 """Whole runs over real HTTP: what is bought, what is not, how a run ends, and that the books equal the bill."""
 
-import io
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Start
 from PIL import Image
-from world import CARP, HERON, KEY_ENV, OTTER, Host, Respond, World, eventually, many
+from world import CARP, HERON, KEY_ENV, OTTER, Host, Respond, World, eventually, many, png
 
 
 def test_a_fresh_run_makes_every_image_and_its_books_equal_the_bill(world: World) -> None:
@@ -42,9 +41,14 @@ def test_settings_that_make_no_other_image_buy_nothing_again(world: World) -> No
 def test_a_changed_manifest_buys_only_what_is_new(world: World) -> None:
     world.run(prompts=[OTTER, HERON])
     said = world.command("run", str(world.write(prompts=[HERON, CARP])))
-    assert (said.returncode, "+1 new · 1 kept · 1 dropped" in said.stderr) == (0, True)
+    assert (said.returncode, change(said.stderr)) == (0, "+1 new $0.0059 · 1 kept · 1 dropped · 1 to do")
     assert (len(world.charges()), len(world.files())) == (3, 3)
     world.check_equal_to_the_bill()
+
+
+def change(told: str) -> str:
+    """The plan's line about what is new."""
+    return next(line for line in told.splitlines() if " new" in line and " kept" in line).strip()
 
 
 def test_what_is_dropped_before_it_was_bought_is_not_bought_until_it_is_wanted_again(world: World) -> None:
@@ -125,7 +129,7 @@ def _seller_whose_links_fail(host: Callable[[Respond], Host], times: int) -> Hos
             return 200, {}, json.dumps({"data": [link], "usage": {"input_tokens": 5, "output_tokens": 196}}).encode()
         if next(failures, None) is not None:
             return 503, {"retry-after": "0"}, b"not yet"
-        return 200, {}, _png()
+        return 200, {}, png()
 
     seller = host(respond)
     return seller
@@ -136,12 +140,6 @@ def _size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def _png() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(out, "PNG")
-    return out.getvalue()
-
-
 def test_what_failed_is_tried_again_when_a_person_says_so(bad: Start) -> None:
     world = bad("--script", "400")
     assert (world.run().exit_code, world.states()) == (3, {"failed": 1})
@@ -149,6 +147,14 @@ def test_what_failed_is_tried_again_when_a_person_says_so(bad: Start) -> None:
     said = world.command("retry", "otters.yaml", "--failed")
     assert (said.returncode, world.attempts()) == (0, ["rejected", "paid"])
     world.check_equal_to_the_bill()
+
+
+def test_what_is_tried_again_goes_where_the_manifest_says_now(bad: Start) -> None:
+    world = bad("--script", "400")
+    assert world.run(output={"path": "old/{{ slug }}"}).exit_code == 3
+    assert world.run(output={"path": "new/{{ slug }}"}).exit_code == 3
+    assert world.command("retry", "otters.yaml", "--failed").returncode == 0
+    assert [path.parent.name for path in world.files()] == ["new"]
 
 
 def test_what_was_refused_is_not_sent_again_by_itself(world: World) -> None:
@@ -321,10 +327,13 @@ def test_a_moved_folder_goes_on_where_it_stopped(world: World) -> None:
 
 
 def test_a_run_named_by_its_folder_only_finishes_what_is_queued(world: World) -> None:
-    world.run(prompts=many(3), limits={"images": 1})
+    """By the manifest that it was run with last, whatever became of that, or of the copy beside the ledger."""
+    world.run(prompts=many(3), limits={"images": 1, "budget": 10})
     world.write(prompts=many(9))
     (world.run_folder / "manifest.yaml").write_text((world.folder / "otters.yaml").read_text())
-    assert world.command("run", str(world.run_folder)).returncode == 0
+    assert world.command("run", str(world.run_folder)).returncode == 4
+    assert (world.states(), len(world.charges())) == ({"done": 1, "todo": 2}, 1)
+    assert world.command("run", str(world.run_folder), "--set", "limits.images=9").returncode == 0
     assert (world.states(), len(world.charges())) == ({"done": 3}, 3)
 
 
@@ -461,3 +470,26 @@ def test_the_runs_own_sandbox_bills_across_runs(world: World) -> None:
     known = {id_ for (id_,) in world.rows("SELECT id FROM attempts")}
     assert {charge["client_request_id"] for charge in charges} == known
     assert world.rows("SELECT sum(cost_high) FROM attempts") == [(sum(charge["nano_usd"] for charge in charges),)]
+
+
+def test_the_plan_is_told_first_and_on_stderr(world: World) -> None:
+    said = world.command("run", str(world.write(prompts=many(3))))
+    plan = said.stderr.splitlines()
+    assert plan[0] == f"Run      {world.run_folder} (new)"
+    assert plan[1] == "Wanted   3 rows, 3 tasks"
+    assert change(said.stderr).startswith("+3 new $0.01")
+    assert next(line for line in plan if line.startswith("Asks")) == (
+        f"Asks     pretend: {world.sandbox.url.removesuffix('/v1')}, with the key in {KEY_ENV}"
+    )
+    assert (said.stdout, said.stderr.index("Cost") < said.stderr.index("3 saved")) == ("", True)
+
+
+def test_each_provider_has_as_many_requests_open_as_the_limit_says(bad: Start) -> None:
+    world = bad("--latency", "0.2")
+    providers = [world.provider(name=name) for name in ("one", "two")]
+    matrix = {"provider": providers}
+    ended = world.run(provider=None, matrix=matrix, prompts=many(8), limits={"concurrency": 3, "budget": 10})
+    assert (ended.exit_code, world.states(), len(world.charges())) == (0, {"done": 16}, 16)
+    assert world.sandbox.stats()["most_open"] == 6
+    assert world.rows("SELECT lane, count(*) FROM attempts GROUP BY lane") == [("one", 8), ("two", 8)]
+    world.check_equal_to_the_bill()

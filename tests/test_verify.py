@@ -161,13 +161,33 @@ def test_d13_a_damaged_ledger_ends_in_a_message_and_nothing_is_sent(
     world.run(prompts=many(8))
     spoil(world, HARM[harm])
     monkeypatch.setenv(KEY_ENV, KEY)
+    world.write(prompts=many(9))
     for verb in (*READERS, "run"):
-        with pytest.raises(SystemExit) as end:  # any other exception would have been a traceback
-            cli.main([verb, str(world.folder / "otters.yaml")])
-        told = capsys.readouterr().err
-        assert end.value.code in ((5,) if verb == "run" else (0, 3, 5)), told
-        assert end.value.code != 5 or "ledger.db" in told
+        code, told = ends(capsys, verb, str(world.folder / "otters.yaml"))
+        assert code in ((5,) if verb == "run" else (0, 3, 5)), told
+        assert code != 5 or "ledger.db" in told
     assert len(world.charges()) == 8
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_d13_a_damaged_ledger_that_nothing_is_asked_of_ends_in_a_message_too(
+    world: World, harm: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing is to be sent, not every page is looked at."""
+    world.run(prompts=many(8))
+    spoil(world, HARM[harm])
+    monkeypatch.setenv(KEY_ENV, KEY)
+    code, told = ends(capsys, "run", str(world.folder / "otters.yaml"))
+    assert code in (0, 5), told
+    assert code == 0 or "ledger" in told
+    assert len(world.charges()) == 8
+
+
+def ends(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str]:
+    """A command's exit code, and what it says on stderr."""
+    with pytest.raises(SystemExit) as end:  # any other exception would have been a traceback
+        cli.main(list(arguments))
+    return end.value.code, capsys.readouterr().err
 
 
 def test_d13_damage_that_only_a_whole_check_sees_is_told_by_verify(world: World) -> None:

@@ -1,5 +1,6 @@
 """A world for each test: a folder, a pretend provider with books of its own, and batchgen between them."""
 
+import io
 import os
 import sqlite3
 import subprocess
@@ -15,10 +16,12 @@ from typing import Any
 
 import anyio
 import yaml
+from PIL import Image
 from sandbox.child import Child
 
-from batchgen.commands.run import order
-from batchgen.job import Ended, Job
+from batchgen import offer
+from batchgen.job import Ended, Job, Order
+from batchgen.manifest import Setup
 
 KEY = "sk-canary-5b1f9e07c2d84a36"
 KEY_ENV = "PRETEND_API_KEY"
@@ -29,6 +32,13 @@ SETTLED = ("paid", "unusable", "rejected", "unsent", "unknown")
 def many(count: int) -> list[str]:
     """So many different prompts."""
     return [f"Otter number {number}" for number in range(count)]
+
+
+def png() -> bytes:
+    """The smallest picture that anybody would sell."""
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(out, "PNG")
+    return out.getvalue()
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -69,7 +79,10 @@ class World:
         return {"name": "pretend", "dialect": "openai", "base_url": self.sandbox.url, "api_key_env": KEY_ENV, **more}
 
     def job(self, **changes: object) -> Job:
-        return Job(order(str(self.write(**changes)), None, None, frozenset()), environment())
+        """The job as it was surveyed now; `run` holds its folder."""
+        wish = offer.wish(str(self.write(**changes)), None, Setup(environment()))
+        survey = offer.drawn_up(wish).survey
+        return Job(Order(wish.manifest, wish.folder, survey, environ=wish.environ))
 
     def run(self, **changes: object) -> Ended:
         """The whole run, in this process."""

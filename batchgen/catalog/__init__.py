@@ -8,13 +8,28 @@ from ipaddress import ip_address
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from batchgen import document
 
+SANDBOX = "sandbox"
+"""The base URL of what the sandbox plays: it is started for the run, on a free port."""
+
+PORTS = {"https": ":443", "http": ":80"}
 STRICT = ConfigDict(extra="forbid", strict=False, coerce_numbers_to_str=True)
 T = TypeVar("T")
+
+
+def _no_flag(value: object) -> object:
+    """`image: false` is no price."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Rate = Annotated[float, BeforeValidator(_no_flag)]
+Count = Annotated[int, BeforeValidator(_no_flag)]
 
 
 @checked(frozen=True, slots=True, config=STRICT)
@@ -23,8 +38,8 @@ class Parameter:
 
     kind: Literal["text", "integer", "number", "flag", "mapping", "size"]
     values: tuple[str, ...] = ()
-    least: int | None = None
-    most: int | None = None
+    least: Count | None = None
+    most: Count | None = None
 
 
 @checked(frozen=True, slots=True, config=STRICT)
@@ -40,13 +55,13 @@ class Rule:
 class Price:
     """A tariff: flat USD per image, or USD per million tokens of each kind. Batch is half of each."""
 
-    image: float | None = None
-    text_in: float = 0.0
-    text_cached: float | None = None
-    image_in: float = 0.0
-    image_cached: float | None = None
-    image_out: float = 0.0
-    text_out: float | None = None
+    image: Rate | None = None
+    text_in: Rate = 0.0
+    text_cached: Rate | None = None
+    image_in: Rate = 0.0
+    image_cached: Rate | None = None
+    image_out: Rate = 0.0
+    text_out: Rate | None = None
 
 
 @checked(frozen=True, slots=True, config=STRICT)
@@ -83,6 +98,7 @@ class Model:
     qualities: tuple[str, ...]
     formats: tuple[str, ...]
     tokens: Tokens
+    seconds: Mapping[str, float] = Field(default_factory=dict)
     also: tuple[str, ...] = ()
     retired: str = ""
     complexity: bool = False
@@ -124,10 +140,16 @@ class Tariff:
     assumed: bool = False
 
 
+def is_pretend(identity: str) -> bool:
+    """Whether a provider of that identity takes no real money: the sandbox, or one that it plays."""
+    return identity.partition(":")[0] == SANDBOX
+
+
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL."""
+    """Scheme, host and port of a URL, in one spelling."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    host = parts.netloc.rpartition("@")[2].lower()
+    return f"{parts.scheme}://{host.removesuffix(PORTS.get(parts.scheme, ' '))}"
 
 
 def loopback(host: str) -> bool:
@@ -142,7 +164,10 @@ def provider(name: str, environ: Mapping[str, str]) -> Provider:
     """The catalog's provider of that name, at the base URL that the environment may set; KeyError if there is none."""
     known = providers()[name]
     url = environ.get(known.base_url_env, "") if known.base_url_env else ""
-    if not url or url.rstrip("/") == known.base_url:
+    if not url or (origin(url), urlsplit(url).path.rstrip("/")) == (
+        origin(known.base_url),
+        urlsplit(known.base_url).path,
+    ):
         return known
     return replace(known, base_url=url.rstrip("/"), identity=f"{name}@{origin(url)}")
 

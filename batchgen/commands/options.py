@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from batchgen.task import TaskState
 from batchgen.text import clean
 
 F = TypeVar("F", bound=Callable[..., Any])
-NANO = 1_000_000_000
 
 
 def runs(function: F) -> F:
@@ -26,10 +26,26 @@ def as_json(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(function)
 
 
-def dollars(nano: float) -> str:
-    """USD for people: cents where they matter, more places where an amount is small."""
-    usd = nano / NANO
-    return f"${usd:,.2f}" if usd == 0 or abs(usd) >= 1 else f"${usd:.4f}"
+def ended(function: F) -> F:
+    """Which of the tasks that ended without an image: --held, --failed, --refused."""
+    for option in (
+        click.option("--refused", is_flag=True, help="The provider's safety system said no."),
+        click.option("--failed", is_flag=True, help="Gave up, or can never work as they are."),
+        click.option("--held", is_flag=True, help="Perhaps paid, and no answer came."),
+    ):
+        function = option(function)
+    return function
+
+
+def states(held: bool, failed: bool, refused: bool) -> list[TaskState]:
+    """What `ended` chose."""
+    chosen = {TaskState.HELD: held, TaskState.FAILED: failed, TaskState.REFUSED: refused}
+    return [state for state, is_chosen in chosen.items() if is_chosen]
+
+
+def terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def tell(text: object) -> None:

@@ -1,5 +1,7 @@
 """What a person sees while a run works: a bar on a terminal, a line a minute elsewhere, a summary at the end."""
 
+import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -10,8 +12,11 @@ import anyio
 from tqdm import tqdm
 
 from batchgen import report
-from batchgen.commands.options import dollars, mute, tell
-from batchgen.job import Ended, Job, Order
+from batchgen.commands.options import mute, tell
+from batchgen.consent import usd as dollars
+from batchgen.job import Ended, Job
+from batchgen.offer import Wish
+from batchgen.outline import duration
 from batchgen.task import TaskState
 
 EVERY, EVERY_LINE = 0.2, 60.0  # seconds
@@ -28,7 +33,7 @@ class Watch:
 
     async def show(self) -> None:
         await self._job.started.wait()
-        self._tell_change()
+        self._rate()
         if not sys.stderr.isatty():
             await self._lines()
         done, total = self._job.progress.over, self._job.progress.total
@@ -38,15 +43,10 @@ class Watch:
             self._draw()
             await anyio.sleep(EVERY)
 
-    def _tell_change(self) -> None:
-        change = self._job.change
-        if change:
-            tell(f"+{change.new:,} new · {change.kept:,} kept · {change.dropped:,} dropped")
-
     async def _lines(self) -> None:
         while True:
-            tell(self._line())
             await anyio.sleep(EVERY_LINE)
+            tell(self._line())
 
     def _draw(self) -> None:
         progress = self._job.progress
@@ -74,7 +74,7 @@ class Watch:
         left = progress.total - progress.over
         parts = [f"{rate:.1f} images/s"]
         if rate and left:
-            parts.append(f"{_time(left / rate)} left")
+            parts.append(f"{duration(left / rate)} left")
         money = dollars(progress.spent)
         parts.append(f"{money} of about {dollars(self._projected())}" if left else money)
         waiting = ", ".join(f"{count} wait: {why}" for why, count in progress.waiting().items())
@@ -83,7 +83,8 @@ class Watch:
     def _rate(self) -> float:
         """Tasks ended a second, over the last half minute."""
         now = time.monotonic()
-        self._marks = [mark for mark in self._marks if now - mark[0] <= WINDOW][-500:]
+        recent = [mark for mark in self._marks if now - mark[0] <= WINDOW][-500:]
+        self._marks = recent or self._marks[-1:]  # a line a minute has only the one before it
         self._marks.append((now, self._job.progress.over))
         (_, before), passed = self._marks[0], now - self._marks[0][0]
         return (self._marks[-1][1] - before) / passed if passed > 0 else 0.0
@@ -97,8 +98,8 @@ class Watch:
 
     def draining(self) -> None:
         """Tell what the first signal did, and what a second would."""
-        lane, purse = self._job.progress.lane, self._job.progress.purse
-        way, most = (lane.open, purse.on_the_way) if lane and purse else (0, 0)
+        progress = self._job.progress
+        way, most = progress.open, progress.purse.on_the_way if progress.purse else 0
         if self._bar is not None:
             with self._heard() as bar:
                 bar.clear()
@@ -109,32 +110,28 @@ class Watch:
             with self._heard() as bar:
                 bar.close()
 
-    def summary(self, ended: Ended, what: Order) -> None:
+    def summary(self, ended: Ended, wish: Wish) -> None:
         """How it ended, what there is, what it cost, and the next command."""
-        told = report.build(what.folder.ledger)
+        told = report.totals(wish.folder.ledger)
         for line in [*report.summary(told), f"{ended.reason}; exit {ended.exit_code}"]:
             tell(line)
-        tell(f"Next: {next_command(ended, what)}")
+        tell(f"Next: {next_command(ended, wish)}")
 
 
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def next_command(ended: Ended, what: Order) -> str:
+def next_command(ended: Ended, wish: Wish) -> str:
     """What a person would most likely do now."""
-    file = what.manifest.file
+    run = shlex.quote(os.path.relpath(wish.folder.path))
     match ended.exit_code:
         case 7:
-            return f"batchgen run {file}"
+            return wish.again
         case 4:
-            return f"raise the limit ({ended.reason.removeprefix('stopped by ')}), then batchgen run {file}"
+            return f"raise the limit ({ended.reason.removeprefix('stopped by ')}), then {wish.again}"
         case 5:
-            return f"mend that, then batchgen run {file}"
+            return f"mend that, then {wish.again}"
         case 3:
             worst = next(name for name in (TaskState.HELD, TaskState.FAILED, TaskState.REFUSED) if name in ended.reason)
-            return f"batchgen retry {file} --{worst}"
+            return f"batchgen retry {run} --{worst}"
+        case _ if wish.sample:
+            return f"batchgen report {run}; without --sample, {wish.again} buys the rest"
         case _:
-            return f"batchgen report {file}"
+            return f"batchgen report {run}"

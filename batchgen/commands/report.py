@@ -1,8 +1,6 @@
 """batchgen report: what a run made and what it cost."""
 
-import csv
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -48,9 +46,10 @@ def command(
     assert isinstance(groups, list)
     table = report.table(groups, columns(by, report.known_columns(groups)))
     if as_csv:
-        write_csv(table.columns, table.rows)
+        tables.write_csv(table.columns, table.rows)
         return
-    tables.show(table, f"{told['job']}, {told['started_at']} to {told['ended_at'] or 'now'}")
+    title = f"{told['job']}, {report.moment(told['started_at'])} to {report.moment(told['ended_at'])}"
+    tables.show(report.narrow(table), title)
     for line in report.summary(told):
         click.echo(clean(line))
 
@@ -75,7 +74,7 @@ def show_attempts(ledger: Path, state: str, task: str, as_json: bool, as_csv: bo
         click.echo(report.dumps({"schema_version": report.SCHEMA_VERSION, "task": about, "attempts": found}))
         return
     if as_csv:
-        write_csv(ATTEMPT_COLUMNS, ([row[name] for name in ATTEMPT_COLUMNS] for row in found))
+        tables.write_csv(ATTEMPT_COLUMNS, ([row[name] for name in ATTEMPT_COLUMNS] for row in found))
         return
     if about:
         for name, value in about.items():
@@ -90,18 +89,3 @@ ATTEMPT_COLUMNS = (
     *("usd_low", "usd_high", "estimated", "status", "code", "error", "request_id"),
     *("input_text_tokens", "input_image_tokens", "output_image_tokens", "output_text_tokens", "total_tokens"),
 )
-
-
-def write_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """CSV on stdout; a cell that a spreadsheet would run as a formula is quoted with an apostrophe."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow([_safe(cell) for cell in row])
-
-
-def _safe(cell: object) -> object:
-    if not isinstance(cell, str):
-        return cell
-    text = clean(cell)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -4,29 +4,41 @@ from pathlib import Path
 
 import click
 
-from batchgen.commands import options
-from batchgen.commands.run import execute, order
+from batchgen import books, offer
+from batchgen.commands import options, wishes
+from batchgen.commands.run import execute
 from batchgen.errors import UsageError
 from batchgen.folder import find
-from batchgen.task import TaskState
 
 
 @click.command(name="retry", short_help="Try again what failed, was refused, or is held; then run.")
 @click.argument("run")
 @options.runs
-@click.option("--held", is_flag=True, help="Perhaps paid, no answer came: this may buy them a second time.")
-@click.option("--failed", is_flag=True, help="Gave up, or can never work as they are.")
-@click.option("--refused", is_flag=True, help="The provider's safety system said no.")
-@click.option("--trust-host", "hosts", multiple=True, help="A host of the manifest that may be given your key.")
-def command(run: str, runs: Path | None, held: bool, failed: bool, refused: bool, hosts: tuple[str, ...]) -> int:
+@options.ended
+@wishes.settings
+@wishes.yes
+def command(
+    run: str,
+    runs: Path | None,
+    held: bool,
+    failed: bool,
+    refused: bool,
+    sets: tuple[str, ...],
+    budget: float | None,
+    hosts: tuple[str, ...],
+    yes: bool,
+) -> int:
     """Try again what failed, was refused, or is held; then run.
 
     \b
-      batchgen retry jobs/animals.yaml --held
+      batchgen retry jobs/animals.yaml --held        this may buy a second time what was paid for and never came
     """
-    chosen = {TaskState.HELD: held, TaskState.FAILED: failed, TaskState.REFUSED: refused}
-    states = [state for state, wanted in chosen.items() if wanted]
+    states = options.states(held, failed, refused)
     if not states:
         raise UsageError("say what to try again: --held, --failed or --refused")
-    find(run, runs)  # there must be a run to retry
-    return execute(order(run, runs, None, frozenset(hosts), states))
+    with books.reading(find(run, runs).ledger) as db:
+        ended = books.ended(db)
+    if not any(ended[str(state)] for state in states):
+        options.tell(f"nothing is {' or '.join(states)}: batchgen run {run} makes what is missing")
+        return 0
+    return execute(offer.wish(run, runs, wishes.setup(sets, budget, hosts), reopen=states), yes)

@@ -1,5 +1,7 @@
 """batchgen status: how far a run is."""
 
+import os
+import socket
 from pathlib import Path
 
 import click
@@ -23,14 +25,35 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
       batchgen status animals --runs runs --json
     """
     folder = find(run, runs)
-    told = report.build(folder.ledger)
+    told = report.totals(folder.ledger)
     if as_json:
         names = ("job", "started_at", "ended_at", "tasks", "images", "attempts", "cost")
         click.echo(report.dumps({"schema_version": SCHEMA_VERSION, **{name: told[name] for name in names}}))
         return
     with books.reading(folder.ledger) as db:
-        started, ended, reason = books.span(db)
-    now = f"ended {ended}: {reason}" if ended else "running, or cut off"
-    click.echo(clean(f"{told['job']}, begun {started}, {now}"))
+        last = books.last_run(db)
+    click.echo(clean(f"{told['job']}, begun {report.moment(told['started_at'])}, {state(last)}"))
     for line in report.summary(told):
         click.echo(clean(line))
+
+
+def state(last: books.Row | None) -> str:
+    """Whether it runs, and how it ended."""
+    if last is None:
+        return "never run"
+    if last["ended_at"]:
+        return f"ended {report.moment(last['ended_at'])} with {last['exit_code']}: {last['reason']}"
+    where = f"process {last['pid']} on {last['host']}, since {report.moment(last['started_at'])}"
+    if last["host"] != socket.gethostname():
+        return f"running or cut off ({where})"
+    return f"running ({where})" if alive(int(str(last["pid"]))) else f"cut off ({where}): batchgen run goes on with it"
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

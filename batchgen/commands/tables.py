@@ -1,7 +1,10 @@
 """Tables on the terminal. rich's door."""
 
+import csv
 import sys
+from collections.abc import Iterable
 
+import click
 import rich.box
 import rich.console
 import rich.table
@@ -10,7 +13,7 @@ from rich.text import Text
 from batchgen import report
 from batchgen.text import clean
 
-MONEY = {"paid", "low", "high", "usd_low", "usd_high"}
+MONEY = {"paid", "low", "expected", "high", "usd_low", "usd_high"}
 
 
 def show(table: report.Table, title: str) -> None:
@@ -21,8 +24,10 @@ def show(table: report.Table, title: str) -> None:
         drawn.add_column(name.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(_cell(name, value)) for name, value in zip(table.columns, row, strict=True)))
-    width = None if sys.stdout.isatty() else 200
-    rich.console.Console(width=width, highlight=False).print(drawn)
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    with console.capture() as captured:
+        console.print(drawn)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _cell(name: str, value: object) -> str:
@@ -31,3 +36,18 @@ def _cell(name: str, value: object) -> str:
     if name in MONEY:
         return f"${value:,.4f}"
     return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else clean(value)
+
+
+def write_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """CSV on stdout; a cell that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([_safe(cell) for cell in row])
+
+
+def _safe(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    text = clean(cell)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

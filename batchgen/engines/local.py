@@ -1,13 +1,13 @@
 """The local engine: a bounded pool that keeps a lane's requests open, with back-pressure before each task."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import anyio
 import anyio.abc
 
 from batchgen.generate import Buyer
-from batchgen.lane import Stopped
+from batchgen.lane import Lane, Stopped
 from batchgen.purse import Exhausted
 from batchgen.task import Attempt, Task
 
@@ -15,64 +15,77 @@ NAME = "local"
 T = TypeVar("T")
 
 
-async def drive(buyer: Buyer, resumed: Sequence[Attempt]) -> str:
-    """Finish the resumed attempts, then buy what is queued, until nothing is left or the lane stops.
+async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt]) -> str:
+    """Finish the resumed attempts, then buy what is queued, until nothing is left or every lane has stopped.
 
     The resumed ones come first, because what of them was lost goes back to the queue. Returns the cap that was
-    reached, or "". An error of one task stops the lane, lets the others finish what is paid for, and is raised then.
+    reached, or "". An error of one task stops all lanes, lets the others finish what is paid for, and is raised then.
     """
-    pool = Pool(buyer)
+    lanes = [buyer.lane for buyer in buyers]
+    pools = {buyer.lane.name: Pool(buyer, lanes) for buyer in buyers}
     async with anyio.create_task_group() as tasks:
         for attempt in resumed:
-            tasks.start_soon(pool.work, buyer.finish, attempt)
+            pool = pools.get(attempt.lane) or _any(pools, attempt)
+            if pool:
+                tasks.start_soon(pool.work, pool.buyer.finish, attempt)
     async with anyio.create_task_group() as tasks:
-        await pool.work(pool.feed, tasks)
-    if pool.error:
-        raise pool.error
-    return pool.cap
+        for pool in pools.values():
+            tasks.start_soon(pool.work, pool.feed, tasks)
+    for pool in pools.values():
+        if pool.error:
+            raise pool.error
+    return next((pool.cap for pool in pools.values() if pool.cap), "")
+
+
+def _any(pools: Mapping[str, "Pool"], attempt: Attempt) -> "Pool | None":
+    """Who finishes an attempt of a provider that the manifest no longer has: nobody, where an answer must be read."""
+    pool = next(iter(pools.values()))
+    return None if pool.buyer.lane.bench.spool.holds(attempt.id, 1) else pool
 
 
 class Pool:
     """Twice as many errands as slots, so that one that waits for its next try leaves its slot to another."""
 
-    def __init__(self, buyer: Buyer) -> None:
-        self._buyer = buyer
+    def __init__(self, buyer: Buyer, lanes: Sequence[Lane]) -> None:
+        self.buyer = buyer
+        self._lanes = lanes
         self._room = anyio.Semaphore(2 * buyer.lane.width)
         self._claimed: list[Task] = []
         self.cap = ""
         self.error: BaseException | None = None
 
     async def feed(self, tasks: anyio.abc.TaskGroup) -> None:
-        lane = self._buyer.lane
+        lane = self.buyer.lane
         while not lane.stopped:
             await self._room.acquire()
             task = None if lane.stopped else await self._next()
             if task is None:
                 break
             tasks.start_soon(self._bought, task)
-        await self._buyer.ledger.release(self._claimed)
+        await self.buyer.ledger.release(self._claimed)
 
     async def _next(self) -> Task | None:
         if not self._claimed:
-            found = await self._buyer.ledger.claim(self._buyer.lane.name, self._buyer.lane.width)
+            found = await self.buyer.ledger.claim(self.buyer.lane.name, self.buyer.lane.width)
             self._claimed = found[::-1]
         return self._claimed.pop() if self._claimed else None
 
     async def _bought(self, task: Task) -> None:
         try:
-            await self.work(self._buyer.generate, task)
+            await self.work(self.buyer.generate, task)
         finally:
             self._room.release()
 
     async def work(self, errand: Callable[[T], Awaitable[None]], what: T) -> None:
-        """Run one errand, or feed them; what goes wrong stops the lane, and no other errand."""
+        """Run one errand, or feed them; what goes wrong stops the lanes, and no other errand."""
         try:
             await errand(what)
         except Stopped:
             pass
         except Exhausted as end:
             self.cap = self.cap or str(end)
-            self._buyer.lane.stop()
+            self.buyer.lane.stop()
         except Exception as error:
             self.error = self.error or error
-            self._buyer.lane.stop()
+            for lane in self._lanes:
+                lane.stop()

@@ -40,6 +40,7 @@ def _studio(options: argparse.Namespace) -> Studio:
         latency=Latency(options.latency, options.latency_jitter, options.seed),
         bucket=Bucket(ipm, burst) if ipm else None,
         retry_after_header=options.retry_after_header,
+        any_model=options.any_model,
         links=options.delivery == "url",
     )
 
@@ -82,6 +83,7 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("images")
     group.add_argument("--paint", choices=("real", "cached"), default="real", help="cached: a few fixed ones, for load")
     group.add_argument("--paint-bytes", type=int, default=100_000, metavar="N", help="length of a cached PNG, about")
+    group.add_argument("--any-model", action="store_true", help="paint for model names that OpenAI does not have, too")
     group.add_argument("--delivery", choices=("b64", "url"), default="b64", help="url: links, as resellers send them")
 
 

@@ -25,9 +25,10 @@ MODELS = {  # by the family whose rules, tokens and prices they share
     "gpt-image-2.6-sunburst": "2.6",
     "gpt-image-2.6-flare": "2.6",
 }
+ANY = "any"  # models of others: any size, priced like the newest
 _FIXED_SIZES = ("1-mini", "1.5")  # these two end on the day below
 _SHUTDOWN = "2026-12-01"
-_FINE_QUALITIES = ("2.5", "2.6")
+_FINE_QUALITIES = ("2.5", "2.6", ANY)
 
 _ORGANIZATION = "org-sandbox"
 _LONGEST_PROMPT = 32_000
@@ -94,17 +95,18 @@ def admit(headers: Mapping[str, str]) -> None:
         invalid("X-Client-Request-Id", "The X-Client-Request-Id header must be ASCII of at most 512 characters.")
 
 
-def check(asked: Asked) -> Order:
-    """The order that the body holds; raises Refused."""
+def check(asked: Asked, any_model: bool = False) -> Order:
+    """The order that the body holds; raises Refused. With `any_model` a stranger's name is none of our business."""
     given = fields.parse(asked)
     given.only(_PARAMETERS)
     prompt, model = given.need("prompt", _LONGEST_PROMPT), given.need("model", 200)
     if not prompt:
         invalid("prompt", "Invalid 'prompt': empty string. Expected at least 1 character.")
-    if model not in MODELS:
+    family = MODELS.get(model.rpartition("/")[2] if any_model else model, ANY if any_model else "")
+    if not family:
         message = f"The model '{model}' does not exist or you do not have access to it."
         raise Refused(Problem(404, message, code="model_not_found"))
-    return _order(given, prompt, model, MODELS[model])
+    return _order(given, prompt, model, family)
 
 
 def _order(given: Fields, prompt: str, model: str, family: str) -> Order:
@@ -184,8 +186,10 @@ def _size(given: Fields, family: str) -> tuple[int, int]:
     if match is None:
         invalid("size", f"Invalid value: '{size}'. Expected 'auto' or a size like '1536x864'.")
     width, height = int(match[1]), int(match[2])
-    if family not in _FIXED_SIZES:
+    if family not in (*_FIXED_SIZES, ANY):
         _check_edges(size, width, height)
+    if max(width, height) > 4096:
+        invalid("size", f"Invalid size '{size}'. No side may be longer than 4096 pixels.")
     return width, height
 
 

@@ -43,6 +43,7 @@ class Studio:
     latency: Latency
     bucket: Bucket | None = None
     retry_after_header: bool = False
+    any_model: bool = False
     links: bool = False  # answers hold links to the images instead of their bytes
     files: dict[str, tuple[Order, int]] = field(default_factory=dict)  # by name; painted whenever the link is fetched
     _arrivals: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -72,7 +73,7 @@ class Studio:
     async def _serve(self, asked: Asked) -> tuple[Fault, Answer]:
         """What to answer and how; nothing is billed when this raises Refused, save for an image that was refused."""
         openai.admit(asked.headers)
-        order = openai.check(asked)
+        order = openai.check(asked, self.any_model)
         name = self.plan(asked.ordinal)
         fault = FAULTS[name]
         if not fault.billed:

@@ -27,6 +27,7 @@ _PRICES = {
     "2": Price(text_in=5_000, image_out=30_000),
     "2.5": Price(text_in=5_000, image_out=30_000),
     "2.6": Price(text_in=5_000, image_out=30_000),
+    "any": Price(text_in=5_000, image_out=30_000),
 }
 
 

@@ -28,6 +28,7 @@ KILLS = (  # by seed
     Setup(images=2, flags=LARGE),
     Setup(hold=True, flags=(*CUT, *LINKS)),
     Setup(flags=(*CUT, *LINKS, *LARGE)),
+    Setup(lanes=2, flags=(*CUT, *LINKS)),
 )
 POINTS = tuple(
     Setup(tasks=3, workers=2, hold=hold, flags=flags) for flags in ((), LINKS, LARGE) for hold in (False, True)

@@ -21,10 +21,14 @@ Process = subprocess.Popen[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is to be bought, how, and from how bad a server; `flags` are the sandbox's."""
+    """What is to be bought, how, and from how bad a server; `flags` are the sandbox's.
+
+    The tasks and the requests that are open at once are shared out among `lanes` providers, all of them that server.
+    """
 
     tasks: int = 60
     workers: int = 8
+    lanes: int = 1
     images: int = 1
     latency: float = 0.03
     hold: bool = False
@@ -89,13 +93,14 @@ class World:
 
 def wanted(setup: Setup, url: str) -> dict[str, object]:
     """The manifest: JSON is YAML."""
+    same = {"dialect": "openai", "base_url": url, "api_key_env": "SANDBOX_KEY"}
     return {
         "name": "tortured",
-        "provider": {"name": "local", "dialect": "openai", "base_url": url, "api_key_env": "SANDBOX_KEY"},
         "model": "gpt-image-2",
-        "prompts": [f"Fox number {i}" for i in range(setup.tasks)],
+        "prompts": [f"Fox number {i}" for i in range(setup.tasks // setup.lanes)],
+        "matrix": {"provider": [{"name": f"local-{n}", **same} for n in range(setup.lanes)]},
         "request": {"quality": "low", "size": "1024x1024", "n": setup.images},
-        "limits": {"concurrency": setup.workers, "budget": 1000, "timeout": "20s"},
+        "limits": {"concurrency": setup.workers // setup.lanes, "budget": 1000, "timeout": "20s"},
         # More than is ever needed: what ends for want of an allowance has not converged
         "retry": {"attempts": 50, "on_unknown": "hold" if setup.hold else "retry", "duplicate_allowance": 100},
     }

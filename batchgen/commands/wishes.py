@@ -1,0 +1,74 @@
+"""What plan, run and retry share: RUN and all that changes what is wanted of it."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from batchgen import offer
+from batchgen.commands.options import runs
+from batchgen.errors import UsageError
+from batchgen.manifest import Setup
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings(function: F) -> F:
+    """What goes before the manifest: --set, --budget, --trust-host."""
+    for option in (
+        click.option("--trust-host", "hosts", multiple=True, help="A host of the manifest that may be given your key."),
+        click.option("--budget", type=float, help="USD that the whole job may cost, ever: --set limits.budget=…"),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A key of the manifest: request.n=2"),
+    ):
+        function = option(function)
+    return function
+
+
+def wish(function: Callable[..., Any]) -> Callable[..., Any]:
+    """RUN and all that changes what is wanted of it; the function is given the Wish."""
+
+    @wraps(function)
+    def wished(
+        run: str,
+        runs: Path | None,
+        sets: Sequence[str],
+        budget: float | None,
+        hosts: Sequence[str],
+        rehearse: bool,
+        sample: int | None,
+        **others: object,
+    ) -> object:
+        return function(offer.wish(run, runs, setup(sets, budget, hosts, rehearse), sample), **others)
+
+    sandbox_help = "Rehearse: the sandbox plays every provider; no key, no money, a run of its own (NAME.sandbox)."
+    sample_help = "Only so many tasks, spread over all combinations; they belong to the job and correct its estimate."
+    for option in (
+        click.option("--sample", type=click.IntRange(1), metavar="N", help=sample_help),
+        click.option("--sandbox", "rehearse", is_flag=True, help=sandbox_help),
+        settings,
+        runs,
+        click.argument("run"),
+    ):
+        wished = option(wished)
+    return wished
+
+
+def yes(function: F) -> F:
+    return click.option("--yes", is_flag=True, help="Do not ask before spending.")(function)
+
+
+def setup(sets: Sequence[str], budget: float | None, hosts: Sequence[str], rehearse: bool = False) -> Setup:
+    """What these options make of a manifest."""
+    overrides: dict[str, object] = dict(_pair(each) for each in sets)
+    if budget is not None:
+        overrides["limits.budget"] = budget
+    return Setup(overrides=overrides, trust_hosts=frozenset(hosts), rehearse=rehearse)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or "" in key.split("."):
+        raise UsageError(f"--set {text}: write KEY=VALUE, with dots in the key: --set limits.concurrency=4")
+    return key.strip(), value

@@ -1,0 +1,242 @@
+"""What is wanted beside what the ledger holds: new, kept, dropped, to do, and why. One pass over the rows."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from batchgen import shelf
+from batchgen.causes import Causes
+from batchgen.errors import UsageError
+from batchgen.expand import Cast, Expansion
+from batchgen.manifest import Manifest
+from batchgen.rows import Row
+from batchgen.shelf import Shelf
+from batchgen.task import Task, TaskState, Variant
+from batchgen.wanted import UNFINISHED, Name
+
+BLOCK = 500  # keys that are looked up at once
+OPEN = frozenset({TaskState.TODO, TaskState.DOING})
+Item = tuple[Row, Cast, int, str]
+
+
+@dataclass(slots=True)
+class Part:
+    """What is wanted of one variant, in tasks; the bytes are those of the prompts of what is to do."""
+
+    variant: Variant
+    tasks: int = 0
+    new: int = 0
+    done: int = 0
+    todo: int = 0
+    prompt_bytes: int = 0
+    longest: int = 0
+
+    def add_todo(self, count: int, prompt_bytes: int) -> None:
+        self.todo += count
+        self.prompt_bytes += count * prompt_bytes
+        self.longest = max(self.longest, prompt_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How a manifest and a ledger compare. `settled`: the ledger holds all that is wanted, as it is wanted.
+
+    `fingerprint` is that of all that was compared; `chosen` are the tasks of a sample, where one was asked for, and
+    `names` what the user calls their rows.
+    """
+
+    parts: tuple[Part, ...]
+    rows: int = 0
+    duplicates: int = 0
+    dropped: int = 0
+    causes: tuple[str, ...] = ()
+    settled: bool = False
+    fingerprint: str = ""
+    chosen: tuple[Task, ...] | None = None
+    names: tuple[Name, ...] = ()
+
+    @property
+    def tasks(self) -> int:
+        return sum(part.tasks for part in self.parts)
+
+    @property
+    def new(self) -> int:
+        return sum(part.new for part in self.parts)
+
+    @property
+    def kept(self) -> int:
+        return self.tasks - self.new
+
+    @property
+    def todo(self) -> int:
+        return sum(part.todo for part in self.parts)
+
+    @property
+    def done(self) -> int:
+        return sum(part.done for part in self.parts)
+
+
+def survey(
+    manifest: Manifest, ledger: Path | None, sample: int | None = None, reopen: Collection[TaskState] = ()
+) -> Survey:
+    """Read every row, and compare; ManifestError for what is wrong in them, or too much. Writes nothing.
+
+    With `sample` only so many tasks are looked at, spread over all combinations. Tasks of the states `reopen` count
+    as to do.
+    """
+    with ExitStack() as stack:
+        there = stack.enter_context(shelf.opened(ledger)) if ledger else None
+        found = _Comparison(manifest, there, frozenset(reopen))
+        return found.of_all() if sample is None else found.of_sample(sample)
+
+
+def queued(ledger: Path, reopen: Collection[TaskState] = ()) -> Survey:
+    """What a ledger still has to do, whatever any manifest says; UsageError where it is not known what is wanted."""
+    with shelf.opened(ledger) as there:
+        if there.enqueued() == UNFINISHED:
+            says = "the last run was cut off before it had written down all that is wanted"
+            raise UsageError(f"{says}: run the manifest itself, not the folder. Nothing was sent.")
+        parts = tuple(
+            Part(each.variant, each.tasks, 0, each.done, each.todo, each.prompt_bytes, each.longest)
+            for each in there.volumes(reopen)
+        )
+    return Survey(parts, settled=True)
+
+
+def fingerprint(manifest: Manifest, names: bytes) -> str:
+    """Of all that a manifest says, and of what it calls its rows; limits and retries by the way change no task."""
+    beside = {key: value for key, value in manifest.overrides.items() if not key.startswith(("limits.", "retry."))}
+    said = json.dumps([manifest.text, beside, names.hex()], sort_keys=True)
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(slots=True)
+class _Comparison:
+    manifest: Manifest
+    shelf: Shelf | None
+    reopen: frozenset[TaskState]
+    expansion: Expansion = field(init=False)
+    causes: Causes | None = field(init=False)
+    asked: bytearray = field(init=False)  # by seq: whether the manifest asks for it
+    parts: dict[int, Part] = field(default_factory=dict)  # by the id of their cast
+    revived: int = 0
+    names: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    def __post_init__(self) -> None:
+        self.expansion = Expansion(self.manifest)
+        # what was never asked for as a whole has no other cause than that
+        whole = self.shelf is not None and self.shelf.enqueued() not in ("", UNFINISHED)
+        self.causes = Causes(self.shelf) if self.shelf and whole else None
+        self.asked = bytearray(self.shelf.last() + 1 if self.shelf else 0)
+
+    def of_all(self) -> Survey:
+        if self.shelf is None:
+            for row in self.rows():
+                self.take_row(row)
+            return self.told()
+        items = ((row, *task) for row in self.rows() for task in self.expansion.keys(row))
+        while block := list(islice(items, BLOCK)):
+            self.take(block, self.shelf)
+        gone = [variant for seq, variant in self.shelf.wanted() if not self.asked[seq]]
+        if self.causes:
+            self.causes.dropped(gone)
+        return self.told(len(gone), self.shelf.enqueued())
+
+    def of_sample(self, count: int) -> Survey:
+        chosen = self.choose(count)
+        if self.shelf:
+            self.take(chosen, self.shelf)
+        else:
+            for row, cast, _, _ in chosen:
+                self.add_new(row, cast)
+        told = self.told(chosen=tuple(self.expansion.task(*item) for item in chosen))
+        return replace(told, names=tuple((key, row.id) for row, _, _, key in chosen if row.id))
+
+    def rows(self) -> Iterator[Row]:
+        """Every row once; what it is called, and whether it can be, is looked at on the way."""
+        for row, first in self.expansion.distinct():
+            if row.id:
+                self.names.update(row.digest + row.id.encode())
+            if self.manifest.output_path and first:
+                self.names.update(self.expansion.try_path(row).encode())
+            if first:
+                yield row
+
+    def choose(self, count: int) -> list[Item]:
+        """The tasks with the lowest keys of each combination: as good as drawn by lot, and the same every time."""
+        each = -(-count // len(self.manifest.variants))
+        lots: list[list[Item]] = [[] for _ in self.manifest.variants]
+        for row in self.rows():
+            for cast, sample, key in self.expansion.keys(row):
+                lots[cast.cell].append((row, cast, sample, key))
+                if len(lots[cast.cell]) > 4 * each:
+                    lots[cast.cell] = sorted(lots[cast.cell], key=_key)[:each]
+        lots = sorted((sorted(lot, key=_key)[:each] for lot in lots if lot), key=lambda lot: lot[0][3])
+        turns = (lot[n] for n in range(each) for lot in lots if n < len(lot))
+        return sorted(islice(turns, count), key=lambda item: (item[0].number, item[1].cell, item[2]))
+
+    def take_row(self, row: Row) -> None:
+        """With nothing to compare it is arithmetic."""
+        size, samples = len(row.prompt.encode()), self.manifest.samples
+        for cast in self.expansion.casts(row.settings):
+            part = self.part(cast)
+            part.tasks += samples
+            part.new += samples
+            part.add_todo(samples, size)
+
+    def take(self, block: list[Item], there: Shelf) -> None:
+        known = there.known([item[3] for item in block])
+        new = []
+        for item in block:
+            row, cast, _, key = item
+            found = known.get(key)
+            if found is None:
+                self.add_new(row, cast)
+                new.append(item)
+                continue
+            _, seq, state, wanted = found
+            self.asked[seq] = True
+            self.revived += wanted in ("dropped", "forgone")
+            part = self.part(cast)
+            part.tasks += 1
+            part.done += state == "done"
+            if state in self.reopen or (state in OPEN and wanted not in ("waived", "forgone")):
+                part.add_todo(1, len(row.prompt.encode()))
+        if new and self.causes:
+            self.causes.new([(row.prompt, cast.variant, sample) for row, cast, sample, _ in new], there)
+
+    def add_new(self, row: Row, cast: Cast) -> None:
+        part = self.part(cast)
+        part.tasks += 1
+        part.new += 1
+        part.add_todo(1, len(row.prompt.encode()))
+
+    def part(self, cast: Cast) -> Part:
+        found = self.parts.get(id(cast))
+        if found is None:
+            found = self.parts[id(cast)] = Part(cast.variant)
+        return found
+
+    def told(self, dropped: int = 0, enqueued: str = "", chosen: tuple[Task, ...] | None = None) -> Survey:
+        parts = tuple(self.parts.values())
+        mark = fingerprint(self.manifest, self.names.digest())
+        if chosen is not None and not chosen:
+            raise UsageError("there is nothing to take a sample of")
+        return Survey(
+            parts=parts,
+            rows=self.expansion.rows,
+            duplicates=self.expansion.duplicates,
+            dropped=dropped,
+            causes=self.causes.told([part.variant for part in parts]) if self.causes else (),
+            settled=mark == enqueued and not (dropped or self.revived or any(part.new for part in parts)),
+            fingerprint=mark,
+            chosen=chosen,
+        )
+
+
+def _key(item: Item) -> str:
+    return item[3]

@@ -1,0 +1,91 @@
+"""What a person decides about tasks that ended without an image, and about attempts of unknown fate."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from batchgen import commit, records
+from batchgen.errors import UsageError
+from batchgen.task import AttemptState, TaskState, Variant
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Attempts whose fate was stated, and what they may have cost by that, at least and at most; nano-dollars.
+
+    `unpriced` of them cost what nobody knows.
+    """
+
+    attempts: int
+    low: int
+    high: int
+    unpriced: int
+
+
+def reopen(db: sqlite3.Connection, states: Sequence[TaskState]) -> int:
+    """Send tasks that ended without an image back to the queue, with fresh tries; also those that were waived."""
+    marks = ", ".join("?" * len(states))
+    sql = (
+        "UPDATE tasks SET state = 'todo', tries = 0, wanted = 'yes'"
+        f" WHERE wanted IN ('yes', 'waived') AND state IN ({marks})"
+    )
+    return db.execute(sql, [str(state) for state in states]).rowcount
+
+
+async def waive(ledger: Path, states: Sequence[TaskState]) -> int:
+    """Give up tasks of these states; the manifest may go on asking for them. The caller holds the folder."""
+    marks = ", ".join("?" * len(states))
+    sql = f"UPDATE tasks SET wanted = 'waived' WHERE wanted = 'yes' AND state IN ({marks})"
+    return await _write(ledger, lambda db: db.execute(sql, [str(state) for state in states]).rowcount)
+
+
+async def resolve(ledger: Path, billed: bool, attempts: Sequence[str], least: Callable[[Variant], int]) -> Resolved:
+    """State what became of attempts of unknown fate: those named, or all. The caller holds the folder.
+
+    One that was billed is an answer that was paid for and brought nothing: it cost `least` of its variant or more, and
+    its highest price at most. One that was not billed cost nothing. UsageError where a name is no such attempt's; then
+    nothing is changed.
+    """
+
+    def work(db: sqlite3.Connection) -> Resolved:
+        chosen = attempts or [row[0] for row in db.execute("SELECT id FROM attempts WHERE state = 'unknown'")]
+        found = [_state(db, each, billed, least) for each in dict.fromkeys(chosen)]
+        priced = [(low, high) for low, high in found if high is not None]
+        low, high = sum(low for low, _ in priced), sum(high for _, high in priced)
+        return Resolved(len(found), low, high, len(found) - len(priced))
+
+    return await _write(ledger, work)
+
+
+def _state(
+    db: sqlite3.Connection, attempt: str, billed: bool, least: Callable[[Variant], int]
+) -> tuple[int, int | None]:
+    row = db.execute(
+        "SELECT a.state, a.cost_high, v.provider, v.model, v.operation, v.params, v.axes FROM attempts a"
+        " JOIN tasks t ON t.seq = a.task JOIN variants v ON v.id = t.variant WHERE a.id = ?",
+        (attempt,),
+    ).fetchone()
+    if row is None or row[0] != AttemptState.UNKNOWN:
+        known = f"is {row[0]}, not unknown" if row else "is no attempt of this run"
+        raise UsageError(f"{attempt} {known}; batchgen report RUN --attempts unknown lists them. Nothing was changed.")
+    high = row[1] if billed else 0
+    low = min(high or 0, least(records.variant(row[2:]))) if billed else 0
+    said = f"stated by hand at {records.now()}: {'billed' if billed else 'not billed'}; before: "
+    db.execute(
+        "UPDATE attempts SET state = ?, cost_low = ?, cost_high = ?, estimated = ?, allowance = allowance * ?,"
+        " error = ? || error WHERE id = ?",
+        (_STATED[billed], None if high is None else low, high, billed, billed, said, attempt),
+    )
+    return low, high
+
+
+_STATED = {True: str(AttemptState.UNUSABLE), False: str(AttemptState.REJECTED)}
+
+
+async def _write(ledger: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    async with commit.writer(ledger) as group:
+        return await group.write(work)

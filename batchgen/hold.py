@@ -1,0 +1,95 @@
+"""A run folder, held by one run at a time: its lock, its log, what must lie in it before anything is bought."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import filelock
+
+from batchgen import books, disk, ledger
+from batchgen.errors import LockedError, StorageError, UsageError
+from batchgen.folder import Folder
+from batchgen.manifest import Manifest
+
+log = logging.getLogger("batchgen")
+
+
+def check_maker(folder: Folder, manifest: Manifest) -> None:
+    """UsageError where the folder was made by another manifest of the same name."""
+    file, made_by = _from_folder(folder, manifest), books.job(folder.ledger).manifest
+    if file not in (made_by, folder.manifest.name):
+        raise UsageError(
+            f"{folder.path} was made by another manifest, {folder.path / made_by}. "
+            "Give this one another name:, or use that one."
+        )
+
+
+def _from_folder(folder: Folder, manifest: Manifest) -> str:
+    """Where the manifest lies, seen from the folder: a project may be moved as a whole."""
+    return os.path.relpath(manifest.file.resolve(), folder.path.resolve())
+
+
+def open_folder(folder: Folder, manifest: Manifest) -> None:
+    """Make what is missing, and keep the manifest beside what it made; another job's folder is refused."""
+    with disk.storage("the run folder"):
+        for path in (folder.images, folder.spool):
+            disk.make_folder(path)
+        folder.spool.chmod(0o700)
+    if not folder.ledger.exists():
+        ledger.create(folder.ledger, manifest.name, manifest.project, _from_folder(folder, manifest))
+    check_maker(folder, manifest)
+    with disk.storage("the run folder"):
+        disk.write_whole(folder.manifest, manifest.text.encode(), folder.path / ".manifest.part")
+
+
+@contextmanager
+def held(folder: Folder) -> Iterator[None]:
+    """Hold the folder, and write its log."""
+    with locked(folder), logged(folder):
+        yield
+
+
+@contextmanager
+def locked(folder: Folder) -> Iterator[None]:
+    """Hold the folder; LockedError, naming the holder, where another run does. The kernel frees it when we die."""
+    with disk.storage("the run folder"):
+        disk.make_folder(folder.path)
+    lock = filelock.FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise LockedError(f"another run holds {folder.path}{books.holder(folder.ledger)}") from None
+    except OSError as error:
+        raise StorageError(f"{folder.path} cannot be locked: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Log(logging.FileHandler):
+    """A log that a full disk ends in silence: the ledger says what matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+@contextmanager
+def logged(folder: Folder) -> Iterator[None]:
+    """Write run.log, one line an event."""
+    try:
+        os.close(os.open(folder.log, os.O_WRONLY | os.O_CREAT, 0o600))
+        handler = Log(folder.log, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{folder.log}: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()

@@ -1,0 +1,132 @@
+"""What is offered before anything is spent: a plan, and the job that would carry it out."""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from batchgen import compare, consent, forecast, hold, shelf
+from batchgen.compare import Survey
+from batchgen.errors import UsageError
+from batchgen.folder import Folder, beside, find, is_manifest
+from batchgen.forecast import Plan
+from batchgen.job import Ended, Job, Order
+from batchgen.manifest import Manifest, Setup, load, loads
+from batchgen.task import TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be run: a manifest in a folder, whole or a sample of it, or only what is queued there.
+
+    `flags` are the options of the command that would wish for it again.
+    """
+
+    manifest: Manifest
+    folder: Folder
+    whole: bool = True
+    sample: int | None = None
+    reopen: Sequence[TaskState] = ()
+    flags: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        run = str(self.manifest.file) if self.whole else os.path.relpath(self.folder.path)
+        return shlex.join(["batchgen", "run", run, *self.flags])
+
+
+def wish(
+    run: str, runs: Path | None, setup: Setup, sample: int | None = None, reopen: Sequence[TaskState] = ()
+) -> Wish:
+    """What RUN names: a manifest and its folder, or a folder and the manifest that was used there last."""
+    if is_manifest(run):
+        manifest = load(Path(run), setup)
+        folder = Folder((runs or beside(manifest.file)) / manifest.name)
+        flags = _flags(runs, setup, sample)
+        return Wish(manifest, folder, sample=sample, reopen=reopen, flags=flags, environ=setup.environ)
+    folder = find(run, runs)
+    if sample or setup.rehearse:
+        raise UsageError(f"{run} is a run: --sample and --sandbox need the manifest itself")
+    return Wish(used(folder, setup), folder, whole=False, reopen=reopen, environ=setup.environ)
+
+
+def _flags(runs: Path | None, setup: Setup, sample: int | None) -> tuple[str, ...]:
+    settings = (("--set", f"{key}={value}") for key, value in setup.overrides.items())
+    hosts = (("--trust-host", host) for host in sorted(setup.trust_hosts or ()))
+    found = [*settings, *hosts]
+    found += [("--runs", str(runs))] if runs else []
+    found += [("--sample", str(sample))] if sample else []
+    return (*(word for pair in found for word in pair), *(("--sandbox",) if setup.rehearse else ()))
+
+
+def used(folder: Folder, setup: Setup) -> Manifest:
+    """The manifest that a folder was run with last; what is set now goes before what was set then."""
+    with shelf.opened(folder.ledger) as there:
+        found = there.used()
+    if found is None:
+        raise UsageError(f"{folder.path} was never run: give the manifest itself")
+    text, overrides, rehearsed = found
+    return loads(text, folder.manifest, replace(setup, overrides={**overrides, **setup.overrides}, rehearse=rehearsed))
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A plan, and the job that carries it out. `held`: the folder is held since before the plan was drawn."""
+
+    wish: Wish
+    plan: Plan
+    job: Job
+    held: bool
+
+    def question(self, terminal: bool, yes: bool = False) -> str:
+        """What must be answered with yes before it is accepted, or nothing; UsageError where it cannot be accepted."""
+        self.job.authorizations()
+        return consent.question(self.plan, self.wish.manifest.limits, terminal, yes)
+
+    async def accept(self) -> Ended:
+        """Run the job."""
+        return await (self.job.work() if self.held else self.job.run())
+
+
+@contextmanager
+def offered(wanted: Wish) -> Iterator[Offer]:
+    """Survey and price; where a run has begun already, nobody else can change it until the block is left."""
+    folder, manifest = wanted.folder, wanted.manifest
+    ledger = folder.ledger if folder.ledger.exists() else None
+    with ExitStack() as stack:
+        if ledger:
+            hold.check_maker(folder, manifest)
+            stack.enter_context(hold.held(folder))
+        drawn = drawn_up(wanted)
+        job = Job(Order(manifest, folder, drawn.survey, wanted.reopen, wanted.environ))
+        yield Offer(wanted, drawn, job, held=ledger is not None)
+
+
+def drawn_up(wanted: Wish) -> Plan:
+    """The plan alone; nothing is held and nothing written."""
+    folder, manifest = wanted.folder, wanted.manifest
+    ledger = folder.ledger if folder.ledger.exists() else None
+    if ledger:
+        hold.check_maker(folder, manifest)
+    if wanted.whole:
+        found = compare.survey(manifest, ledger, wanted.sample, wanted.reopen)
+    elif ledger:
+        found = _known(compare.queued(ledger, wanted.reopen), manifest)
+    else:
+        raise UsageError(f"there is no run in {folder.path}")
+    return forecast.draw(manifest, found, folder.path, ledger, wanted.environ)
+
+
+def _known(found: Survey, manifest: Manifest) -> Survey:
+    """UsageError where something is queued for a provider that the manifest does not have."""
+    for part in found.parts:
+        if part.todo and part.variant.provider not in manifest.providers:
+            raise UsageError(
+                f"{part.todo:,} tasks are queued for {part.variant.provider}, which the manifest that was used last "
+                f"does not have: run the manifest itself, not the folder. Nothing was sent."
+            )
+    return found

@@ -1,0 +1,150 @@
+"""A plan as something to read: the object that scripts rely on, and its lines and table for people."""
+
+from collections.abc import Sequence
+
+from batchgen.consent import usd as dollars
+from batchgen.forecast import Group, Host, Plan, size
+from batchgen.report import SCHEMA_VERSION, Object, Table, usd
+
+
+def build(plan: Plan) -> Object:
+    """The plan as one JSON object; money in USD, of what is to do."""
+    survey, cost = plan.survey, plan.cost
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "job": plan.job,
+        "rows": survey.rows,
+        "duplicates": survey.duplicates,
+        "tasks": survey.tasks,
+        "images": sum(part.tasks * part.variant.images for part in survey.parts),
+        "todo": survey.todo,
+        "done": survey.done,
+        "change": {"new": survey.new, "kept": survey.kept, "dropped": survey.dropped, "causes": list(survey.causes)},
+        "cost": {
+            "low": usd(cost.low),
+            "expected": usd(cost.expected),
+            "high": usd(cost.high),
+            "currency": "USD",
+            "prices_as_of": plan.prices_as_of,
+            "unpriced_tasks": plan.unpriced,
+            "pretend": plan.pretend,
+        },
+        "time": {"expected_s": None if plan.seconds is None else round(plan.seconds, 1), "limited_by": plan.limited_by},
+        "disk": {"expected_bytes": plan.bytes, "free_bytes": plan.free},
+        "hosts": [_host(host) for host in plan.hosts],
+        "groups": [_group(group) for group in plan.groups],
+        "warnings": list(plan.warnings),
+    }
+
+
+def _host(host: Host) -> Object:
+    return {
+        "provider": host.provider,
+        "origin": host.origin or None,
+        "key": host.key or None,
+        "key_is_set": host.key_is_set,
+    }
+
+
+def _group(group: Group) -> Object:
+    part, cost = group.part, group.cost
+    return {
+        "axes": dict(part.variant.axes),
+        "provider": part.variant.provider,
+        "model": part.variant.model,
+        "operation": str(part.variant.operation),
+        "tasks": part.tasks,
+        "new": part.new,
+        "todo": part.todo,
+        "images": part.tasks * part.variant.images,
+        "low": usd(cost.low) if cost else None,
+        "expected": usd(cost.expected) if cost else None,
+        "high": usd(cost.high) if cost else None,
+    }
+
+
+def table(plan: Plan) -> Table:
+    """What is to do, a line for each variant, and what it costs."""
+    told = [group for group in plan.groups if group.part.todo]
+    axes = list(dict.fromkeys(name for group in told for name, _ in group.part.variant.axes))
+    models = len({(group.part.variant.provider, group.part.variant.model) for group in told}) > 1
+    names = (*(("model",) if models and "model" not in axes else ()), *axes)
+    return Table((*names, "tasks", "images", "low", "expected", "high"), tuple(_line(group, names) for group in told))
+
+
+def _line(group: Group, names: Sequence[str]) -> tuple[object, ...]:
+    values = {"model": group.part.variant.model, **dict(group.part.variant.axes)}
+    cost = (usd(group.cost.low), usd(group.cost.expected), usd(group.cost.high)) if group.cost else (None,) * 3
+    return (*(values.get(name, "") for name in names), group.part.todo, group.images, *cost)
+
+
+def lines(plan: Plan) -> list[str]:
+    """What a person wants to know before saying yes."""
+    told = [f"Run      {plan.folder.absolute()} ({'resumed' if plan.resumed else 'new'})"]
+    if plan.survey.rows:
+        told += [_asked(plan)]
+    told += [change(plan), *(f"         {cause}" for cause in plan.survey.causes)]
+    if plan.survey.todo:
+        told += [f"Cost     {_cost(plan)}", *_budget(plan), f"Time     {_time(plan)}"]
+        told += [f"Disk     about {size(plan.bytes)}; {size(plan.free)} free"]
+        told += [f"Asks     {_door(host)}" for host in plan.hosts]
+    return [*told, *(f"warning: {warning}" for warning in plan.warnings)]
+
+
+def _asked(plan: Plan) -> str:
+    survey = plan.survey
+    rows = _count(survey.rows, "row")
+    rows += f", {survey.rows - survey.duplicates:,} distinct" if survey.duplicates else ""
+    if survey.chosen is not None:
+        return f"Sample   {_count(survey.tasks, 'task')} of {rows}, spread over all combinations"
+    return f"Wanted   {rows}, {_count(survey.tasks, 'task')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+
+
+def change(plan: Plan) -> str:
+    """What is new, kept, dropped, and left to do."""
+    survey = plan.survey
+    cost = f" {dollars(plan.new_cost)}" if plan.new_cost else ""
+    done = f"         +{survey.new:,} new{cost} · {survey.kept:,} kept · {survey.dropped:,} dropped"
+    return done + f" · {survey.todo:,} to do"
+
+
+def _cost(plan: Plan) -> str:
+    cost = plan.cost
+    unpriced = f"{plan.unpriced:,} tasks at a price that is not known" if plan.unpriced else ""
+    if not cost.high:
+        return unpriced or "nothing"
+    by = f"as {plan.answers:,} answers came to" if plan.answers else f"by prices of {plan.prices_as_of}"
+    money = " of pretend money" if plan.pretend else ""
+    told = f"about {dollars(cost.expected)}{money} ({dollars(cost.low)} to {dollars(cost.high)}), {by}"
+    return f"{told}; and {unpriced}" if unpriced else told
+
+
+def _budget(plan: Plan) -> list[str]:
+    if plan.budget is None:
+        return []
+    short = "; it will not be enough" if plan.cost.expected > plan.budget - plan.spent else ""
+    return [f"Budget   {dollars(plan.budget)} for the whole job, of which {dollars(plan.spent)} is spent{short}"]
+
+
+def _time(plan: Plan) -> str:
+    if plan.seconds is None:
+        return plan.limited_by
+    return f"about {duration(max(plan.seconds, 1))}, by {plan.limited_by}"
+
+
+def _door(host: Host) -> str:
+    if not host.origin:
+        return f"{host.provider}: the sandbox on this machine, no key"
+    key = f"with the key in {host.key}" + ("" if host.key_is_set else " (not set: export it)") if host.key else "no key"
+    return f"{host.provider}: {host.origin}, {key}"
+
+
+def duration(seconds: float) -> str:
+    """Time for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

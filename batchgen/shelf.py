@@ -1,0 +1,131 @@
+"""The ledger as a comparison sees it: what is there already of what is wanted, in blocks. Read-only."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen import books, records
+from batchgen.task import TaskState, Variant
+
+Known = tuple[str, int, str, str]
+"""A task that the ledger holds: key, seq, state, wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """How much of one variant is wanted: tasks in all, done, and to do, with the bytes of the latter's prompts."""
+
+    variant: Variant
+    tasks: int
+    done: int
+    todo: int
+    prompt_bytes: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """What a variant's answered requests came to: their sums in nano-dollars, seconds and bytes of saved images."""
+
+    variant: Variant
+    requests: int
+    prompt_bytes: int
+    cost: int
+    seconds: float
+    images: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """One moment of one ledger."""
+
+    db: sqlite3.Connection
+
+    def known(self, keys: Sequence[str]) -> dict[str, Known]:
+        """Those of the tasks that are there."""
+        sql = f"SELECT key, seq, state, wanted FROM tasks WHERE key IN ({_marks(keys)})"
+        return {row[0]: row for row in self.db.execute(sql, keys)}
+
+    def prompts(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Those of the prompts that are there."""
+        sql = f"SELECT digest FROM prompts WHERE digest IN ({_marks(digests)})"
+        return {row[0] for row in self.db.execute(sql, digests)}
+
+    def last(self) -> int:
+        """The highest seq of a task."""
+        (found,) = self.db.execute("SELECT coalesce(max(seq), 0) FROM tasks").fetchone()
+        return int(found)
+
+    def wanted(self) -> Iterator[tuple[int, int]]:
+        """The seq and the variant's id of every task that is wanted."""
+        return ((row[0], row[1]) for row in self.db.execute("SELECT seq, variant FROM tasks WHERE wanted = 'yes'"))
+
+    def variants(self) -> dict[int, Variant]:
+        """Every variant that ever was, by its id."""
+        rows = self.db.execute("SELECT id, provider, model, operation, params, axes FROM variants").fetchall()
+        return {row[0]: records.variant(row[1:]) for row in rows}
+
+    def samples(self) -> int:
+        """The highest sample number."""
+        (found,) = self.db.execute("SELECT coalesce(max(sample), 0) FROM tasks WHERE wanted = 'yes'").fetchone()
+        return int(found)
+
+    def volumes(self, reopen: Collection[TaskState] = ()) -> list[Volume]:
+        """What is wanted, by variant; tasks of the states `reopen` count as to do, though they were waived."""
+        again = "t.state IN (" + ", ".join(f"'{state}'" for state in reopen) + ")"
+        open_ = f"t.state IN ('todo', 'doing') OR {again}"
+        size = "length(CAST(p.text AS BLOB))"
+        sql = (
+            f"SELECT t.variant, count(*), count(*) FILTER (WHERE t.state = 'done'), count(*) FILTER (WHERE {open_}),"
+            f" coalesce(sum({size}) FILTER (WHERE {open_}), 0), coalesce(max({size}) FILTER (WHERE {open_}), 0)"
+            " FROM tasks t JOIN prompts p ON p.id = t.prompt"
+            f" WHERE t.wanted = 'yes' OR (t.wanted = 'waived' AND {again}) GROUP BY t.variant ORDER BY min(t.seq)"
+        )
+        variants = self.variants()
+        return [Volume(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]
+
+    def experience(self) -> list[Experience]:
+        """What was paid for so far, by variant: only what the provider's own count is behind."""
+        sql = (
+            "SELECT t.variant, count(*), sum(length(CAST(p.text AS BLOB))), sum(a.cost_high),"
+            " sum((julianday(a.ended_at) - julianday(a.sent_at)) * 86400.0), sum(i.images), sum(i.bytes)"
+            " FROM attempts a JOIN tasks t ON t.seq = a.task JOIN prompts p ON p.id = t.prompt"
+            " JOIN (SELECT attempt, count(*) AS images, sum(bytes) AS bytes FROM images WHERE state = 'saved'"
+            " GROUP BY attempt) i ON i.attempt = a.seq"
+            " WHERE a.state = 'paid' AND a.cost_low = a.cost_high GROUP BY t.variant"
+        )
+        variants = self.variants()
+        return [Experience(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]
+
+    def spent(self) -> int:
+        """What all attempts ever made may have cost at most; nano-dollars."""
+        (found,) = self.db.execute("SELECT coalesce(sum(cost_high), 0) FROM attempts").fetchone()
+        return int(found)
+
+    def used(self) -> tuple[str, Mapping[str, object], bool] | None:
+        """The manifest that was used last, what was set beside it, and whether it was rehearsed."""
+        sql = "SELECT text, overrides, rehearsed FROM manifests ORDER BY used_at DESC, rowid DESC"
+        row = self.db.execute(sql).fetchone()
+        return (row[0], json.loads(row[1]), bool(row[2])) if row else None
+
+    def enqueued(self) -> str:
+        """The fingerprint of what was enqueued last, whole."""
+        (found,) = self.db.execute("SELECT enqueued FROM job").fetchone()
+        return str(found)
+
+
+@contextmanager
+def opened(ledger: Path) -> Iterator[Shelf]:
+    """A ledger to compare with; StorageError where it cannot be read."""
+    with books.reading(ledger) as db:
+        db.row_factory = None  # plain tuples: there may be a million
+        db.execute("PRAGMA cache_size = -65536")
+        yield Shelf(db)
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,135 @@
+"""What a manifest asks for, written into the ledger: tasks that are new, wanted again, or wanted no more."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from batchgen import records
+from batchgen.commit import GroupCommit
+from batchgen.task import Task, Variant, canonical
+
+UNFINISHED = "unfinished"
+"""In place of a fingerprint: a pass was begun, and what it does not meet is not dropped yet."""
+
+T = TypeVar("T")
+Name = tuple[str, str]
+"""A task's key, and what the user calls its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How what is wanted differs from what the ledger held before."""
+
+    new: int
+    kept: int
+    dropped: int
+
+
+class Wanted:
+    """One pass over a manifest's tasks. Only a whole one, from `begin` to `end`, drops what it did not meet."""
+
+    def __init__(self, group: GroupCommit) -> None:
+        self._group = group
+        self._asked = bytearray()  # by seq
+        self._variant_ids: dict[int, tuple[Variant, int]] = {}  # by id(): hashing one costs more than all the rest
+        self._new = self._kept = 0
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._group.write(work)
+
+    async def keep(self, text: str, overrides: Mapping[str, object], rehearsed: bool) -> None:
+        """Keep every manifest that was used, with what was set beside it."""
+        beside = json.dumps(dict(overrides), ensure_ascii=False)
+        digest = hashlib.sha256(f"{text}\0{beside}".encode("utf-8", "surrogatepass")).hexdigest()
+        row = (digest, text, beside, rehearsed, records.now())
+        await self._write(
+            lambda db: db.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)", row).rowcount
+        )
+
+    async def begin(self) -> None:
+        """Until the end, nobody may take what is queued for what is wanted. What rows were called is said again."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE job SET enqueued = ?", (UNFINISHED,))
+            db.execute("DELETE FROM names")
+
+        await self._write(work)
+
+    async def add(self, tasks: Sequence[Task], names: Sequence[Name] = ()) -> None:
+        """Add the tasks that are not there yet. Twice is as good as once."""
+
+        def work(db: sqlite3.Connection) -> int:
+            new = sum(self._add(db, task) for task in tasks)
+            db.executemany("INSERT OR IGNORE INTO names SELECT seq, ? FROM tasks WHERE key = ?", _turned(names))
+            return new
+
+        try:
+            new = await self._write(work)
+        except BaseException:
+            self._variant_ids.clear()  # their rows may have been taken back
+            raise
+        self._new, self._kept = self._new + new, self._kept + len(tasks) - new
+
+    async def end(self, fingerprint: str) -> Change:
+        """Drop what was not met: kept and counted, but not bought any more."""
+
+        def work(db: sqlite3.Connection) -> int:
+            rows = db.execute("SELECT wanted, seq FROM tasks WHERE wanted IN ('yes', 'waived')")
+            gone = [(_LEFT[wanted], seq) for wanted, seq in rows if not self._is_asked(seq)]
+            db.executemany("UPDATE tasks SET wanted = ? WHERE seq = ?", gone)
+            db.execute("UPDATE job SET enqueued = ?", (fingerprint,))
+            return sum(left == "dropped" for left, _ in gone)
+
+        return Change(self._new, self._kept, await self._write(work))
+
+    def _add(self, db: sqlite3.Connection, task: Task) -> bool:
+        variant = self._variant_id(db, task.variant)
+        found = db.execute("SELECT seq, state, wanted, variant, path FROM tasks WHERE key = ?", (task.key,)).fetchone()
+        if found:
+            seq, state, wanted, *named = found
+            self._ask(seq)
+            if wanted in _BACK:
+                db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK[wanted], seq))
+            if state not in ("doing", "done") and named != [variant, task.path]:
+                db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, task.path, seq))
+            return False
+        row = (task.key, task.variant.provider, variant, records.prompt_id(db, task.prompt))
+        cursor = db.execute(
+            "INSERT INTO tasks (key, lane, variant, prompt, sample, take, path) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*row, task.sample, task.take, task.path),
+        )
+        self._ask(cursor.lastrowid or 0)
+        return True
+
+    def _ask(self, seq: int) -> None:
+        if seq >= len(self._asked):
+            self._asked.extend(bytes(max(seq + 1, 2 * len(self._asked)) - len(self._asked)))
+        self._asked[seq] = True
+
+    def _is_asked(self, seq: int) -> bool:
+        return seq < len(self._asked) and bool(self._asked[seq])
+
+    def _variant_id(self, db: sqlite3.Connection, variant: Variant) -> int:
+        if id(variant) not in self._variant_ids:
+            columns = (variant.provider, variant.model, str(variant.operation))
+            values = (*columns, canonical(dict(variant.params)), json.dumps(dict(variant.axes), ensure_ascii=False))
+            db.execute(
+                "INSERT OR IGNORE INTO variants (provider, model, operation, params, axes) VALUES (?, ?, ?, ?, ?)",
+                values,
+            )
+            select = "SELECT id FROM variants WHERE (provider, model, operation, params, axes) = (?, ?, ?, ?, ?)"
+            (found,) = db.execute(select, values).fetchone()
+            self._variant_ids[id(variant)] = (variant, found)
+        return self._variant_ids[id(variant)][1]
+
+
+_LEFT = {"yes": "dropped", "waived": "forgone"}
+"""What a task becomes that the manifest asks for no more: who gave it up by hand is still heard when it does again."""
+_BACK = {left: wanted for wanted, left in _LEFT.items()}
+
+
+def _turned(names: Sequence[Name]) -> list[Name]:
+    return [(name, key) for key, name in names]
