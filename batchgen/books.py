@@ -14,10 +14,11 @@ Row = Mapping[str, object]
 Connection = sqlite3.Connection
 
 # What each attempt's cost_high counts as. Where low and high meet, the provider's own count is behind it.
-MONEY = """
+PAID = "a.state IN ('paid', 'unusable') AND a.cost_low = a.cost_high AND NOT a.estimated"
+MONEY = f"""
   coalesce(sum(a.cost_low), 0) AS low, coalesce(sum(a.cost_high), 0) AS high,
-  coalesce(sum(a.cost_high) FILTER (WHERE a.state IN ('paid', 'unusable') AND a.cost_low = a.cost_high), 0) AS paid,
-  coalesce(sum(a.cost_high) FILTER (WHERE a.estimated AND a.cost_low <> a.cost_high), 0) AS estimated,
+  coalesce(sum(a.cost_high) FILTER (WHERE {PAID}), 0) AS paid,
+  coalesce(sum(a.cost_high) FILTER (WHERE a.estimated), 0) AS estimated,
   count(*) FILTER (WHERE a.cost_high IS NULL) AS unpriced
 """
 ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
@@ -135,7 +136,7 @@ def usage(db: sqlite3.Connection) -> Row:
 
 def money(db: sqlite3.Connection) -> Row:
     """low, high, paid and estimated over all attempts; nano-dollars."""
-    return _one(db, f"SELECT {MONEY} FROM {ATTEMPTS}")
+    return _one(db, f"SELECT {MONEY}, count(*) FILTER (WHERE {PAID}) AS answers FROM {ATTEMPTS}")
 
 
 def spent_on(db: sqlite3.Connection) -> Row:

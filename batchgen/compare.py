@@ -45,8 +45,8 @@ class Part:
 class Survey:
     """How a manifest and a ledger compare. `settled`: the ledger holds all that is wanted, as it is wanted.
 
-    `fingerprint` is that of all that was compared; `chosen` are the tasks of a sample, where one was asked for, and
-    `names` what the user calls their rows.
+    `fingerprint` is that of all that was compared, `read` that of the rows alone. `chosen` are the tasks of a sample,
+    where one was asked for, `names` what the user calls their rows, `left` how many tasks are not among them.
     """
 
     parts: tuple[Part, ...]
@@ -56,8 +56,10 @@ class Survey:
     causes: tuple[str, ...] = ()
     settled: bool = False
     fingerprint: str = ""
+    read: bytes = b""
     chosen: tuple[Task, ...] | None = None
     names: tuple[Name, ...] = ()
+    left: int = 0
 
     @property
     def tasks(self) -> int:
@@ -107,10 +109,10 @@ def queued(ledger: Path, reopen: Collection[TaskState] = ()) -> Survey:
     return Survey(parts, settled=True)
 
 
-def fingerprint(manifest: Manifest, names: bytes) -> str:
-    """Of all that a manifest says, and of what it calls its rows; limits and retries by the way change no task."""
+def fingerprint(manifest: Manifest, rows: bytes) -> str:
+    """Of all that a manifest says, and of its rows; limits and retries that are set beside it change no task."""
     beside = {key: value for key, value in manifest.overrides.items() if not key.startswith(("limits.", "retry."))}
-    said = json.dumps([manifest.text, beside, names.hex()], sort_keys=True)
+    said = json.dumps([manifest.text, beside, rows.hex()], sort_keys=True)
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -124,7 +126,7 @@ class _Comparison:
     asked: bytearray = field(init=False)  # by seq: whether the manifest asks for it
     parts: dict[int, Part] = field(default_factory=dict)  # by the id of their cast
     revived: int = 0
-    names: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    paths: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     def __post_init__(self) -> None:
         self.expansion = Expansion(self.manifest)
@@ -154,15 +156,15 @@ class _Comparison:
             for row, cast, _, _ in chosen:
                 self.add_new(row, cast)
         told = self.told(chosen=tuple(self.expansion.task(*item) for item in chosen))
-        return replace(told, names=tuple((key, row.id) for row, _, _, key in chosen if row.id))
+        names = tuple((key, row.id) for row, _, _, key in chosen if row.id)
+        all_ = (self.expansion.rows - self.expansion.duplicates) * self.expansion.each
+        return replace(told, names=names, left=all_ - len(chosen))
 
     def rows(self) -> Iterator[Row]:
-        """Every row once; what it is called, and whether it can be, is looked at on the way."""
+        """Every row once; whether its files can be called as they should is looked at on the way."""
         for row, first in self.expansion.distinct():
-            if row.id:
-                self.names.update(row.digest + row.id.encode())
             if self.manifest.output_path and first:
-                self.names.update(self.expansion.try_path(row).encode())
+                self.paths.update(self.expansion.try_path(row).encode())
             if first:
                 yield row
 
@@ -223,7 +225,7 @@ class _Comparison:
 
     def told(self, dropped: int = 0, enqueued: str = "", chosen: tuple[Task, ...] | None = None) -> Survey:
         parts = tuple(self.parts.values())
-        mark = fingerprint(self.manifest, self.names.digest())
+        mark = fingerprint(self.manifest, self.expansion.digest + self.paths.digest())
         if chosen is not None and not chosen:
             raise UsageError("there is nothing to take a sample of")
         return Survey(
@@ -234,6 +236,7 @@ class _Comparison:
             causes=self.causes.told([part.variant for part in parts]) if self.causes else (),
             settled=mark == enqueued and not (dropped or self.revived or any(part.new for part in parts)),
             fingerprint=mark,
+            read=self.expansion.digest,
             chosen=chosen,
         )
 

@@ -4,6 +4,7 @@ from batchgen.costs import NANO
 from batchgen.errors import UsageError
 from batchgen.forecast import Plan
 from batchgen.manifest import Limits
+from batchgen.text import count
 
 UNASKED = 1 * NANO  # nano-dollars that a run may spend without a question
 
@@ -22,13 +23,13 @@ def question(plan: Plan, limits: Limits, terminal: bool, yes: bool = False) -> s
         if limits.budget is None and plan.cost.high:
             raise UsageError(
                 f"this run may spend up to {usd(at_most(plan, limits))}, and there is no terminal to ask at: "
-                "give --budget USD, or limits.budget in the manifest"
+                "give --budget USD (in Python budget=), or limits.budget in the manifest"
             )
         return ""
     most = at_most(plan, limits)
     if yes or (most <= UNASKED and not plan.unpriced):
         return ""
-    unknown = f", and {plan.unpriced:,} tasks at a price that is not known" if plan.unpriced else ""
+    unknown = f", and {count(plan.unpriced, 'task')} at a price that is not known" if plan.unpriced else ""
     about = min(plan.cost.expected, most)
     return f"Spend about {usd(about)}, at most {usd(most)}{unknown}?"
 

@@ -1,5 +1,6 @@
 """Rows × matrix × samples → tasks, in the manifest's order and never all at once; equal rows share theirs."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
@@ -32,6 +33,12 @@ class Expansion:
         self._samples = range(1, manifest.samples + 1)
         self._cast: dict[str, tuple[Cast, ...]] = {}
         self.rows = self.duplicates = 0
+        self._read = hashlib.blake2b(digest_size=16)
+
+    @property
+    def digest(self) -> bytes:
+        """Of the rows that went by so far, and of what they are called."""
+        return self._read.digest()
 
     @property
     def each(self) -> int:
@@ -45,6 +52,7 @@ class Expansion:
         for row in rows(self._manifest):
             self.rows += 1
             self._refuse(self.rows)
+            self._read.update(row.digest + row.id.encode())
             before = len(seen)
             seen.add(row.digest)
             first = len(seen) > before

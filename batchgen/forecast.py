@@ -222,14 +222,17 @@ def _time(groups: Sequence[Group], concurrency: int) -> tuple[float | None, str]
     if any(group.seconds is None for group in todo):
         return None, "not known before the first answers"
     lanes: dict[str, float] = {}
+    tasks: dict[str, int] = {}
     for group in todo:
-        took = (group.seconds or 0.0) * group.part.todo
-        lanes[group.part.variant.provider] = lanes.get(group.part.variant.provider, 0.0) + took
+        name, took = group.part.variant.provider, (group.seconds or 0.0) * group.part.todo
+        lanes[name], tasks[name] = lanes.get(name, 0.0) + took, tasks.get(name, 0) + group.part.todo
     slowest = max(lanes, key=lambda name: lanes[name])
     seconds = max(lanes[slowest] / concurrency, max(group.seconds or 0.0 for group in todo))
     machine = sum(group.images for group in todo) / RATE_MOST
     if machine > seconds:
         return machine, f"this machine: {RATE_MOST:.0f} images a second"
+    if max(tasks.values()) <= concurrency:
+        return seconds, "the slowest request"
     return seconds, f"limits.concurrency: {concurrency} requests at a time at {slowest}"
 
 

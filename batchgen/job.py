@@ -46,12 +46,16 @@ log = logging.getLogger("batchgen")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be run: a manifest in a folder, as a survey found them, and the states to try again."""
+    """What is to be run: a manifest in a folder, as a survey found them, and the states to try again.
+
+    `most` is what the job may have cost in the end, in nano-dollars, by the plan that was agreed to.
+    """
 
     manifest: Manifest
     folder: Folder
     survey: Survey
     reopen: Sequence[TaskState] = ()
+    most: int | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -184,25 +188,23 @@ class Job:
         manifest, survey, wanted = self._order.manifest, self._order.survey, books.wanted()
         await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
         if survey.chosen is not None:
-            await wanted.add(survey.chosen, survey.names)
+            await wanted.sample(survey.chosen, survey.names, survey.fingerprint)
             await books.choose(survey.chosen)
         elif not survey.settled:
             self.change = await self._pass(wanted)
-            if self.change.new > survey.new:
-                more = f"{self.change.new - survey.new:,} tasks more than the plan showed"
-                raise UsageError(
-                    f"the rows have changed while it was looked at: {more}. Nothing was sent: run it again."
-                )
             log.info("%d new, %d kept, %d dropped", self.change.new, self.change.kept, self.change.dropped)
         if self._order.reopen:  # now that it is known which of them are wanted
             await books.reopen(self._order.reopen)
 
     async def _pass(self, wanted: Wanted) -> Change:
         """Hold every task of the manifest against what the ledger has."""
+        expansion = Expansion(self._order.manifest)
         await wanted.begin()
-        for block in blocks(_named(Expansion(self._order.manifest))):
+        for block in blocks(_named(expansion)):
             tasks = [task for task, _, first in block if first]
             await wanted.add(tasks, [(task.key, name) for task, name, _ in block if name])
+        if expansion.digest != self._order.survey.read:
+            raise UsageError("the rows have changed since the plan was drawn. Nothing was sent: run it again.")
         return await wanted.end(self._order.survey.fingerprint)
 
     async def _states(self, books: Ledger) -> dict[TaskState, int]:
@@ -217,9 +219,10 @@ class Job:
         expected, dearest = estimate(providers, volumes)
         again = allowance(retry, expected, dearest, limits.concurrency * len(providers))
         self.progress.expected = expected
+        caps = [each for each in (limits.budget, self._order.most) if each is not None]
         return Purse(
             providers,
-            budget=Cap(limits.budget, spent.high),
+            budget=Cap(min(caps, default=None), spent.high),
             images=Cap(limits.images, spent.images),
             allowance=Cap(again, spent.allowance),
         )

@@ -266,12 +266,12 @@ def _spelled(value: object) -> str:
 def _check_size(matrix: Matrix, problems: Problems) -> None:
     if matrix.size > COMBINATIONS_MOST:
         problems.add(LOC, f"{matrix.size:,} combinations are more than {COMBINATIONS_MOST:,}", key=True)
-    elif matrix.size and next(matrix.combinations(), None) is None:
-        problems.add(EXCLUDE, "leaves no combination")
 
 
 def _check(matrix: Matrix, problems: Problems) -> None:
     """Whether every parameter has one axis, and every combination is there once."""
+    if matrix.size and next(matrix.combinations(), None) is None:
+        problems.add(EXCLUDE, "leaves no combination")
     setters: dict[str, Choice] = {}
     for choice in (choice for axis in matrix.axes for choice in axis.choices):
         for setting in choice.settings:

@@ -35,6 +35,11 @@ class Wish:
     @property
     def again(self) -> str:
         """The command that goes on with it."""
+        return f"{self.rest} --sample {self.sample}" if self.sample else self.rest
+
+    @property
+    def rest(self) -> str:
+        """The command that makes all of it, not only a sample."""
         run = str(self.manifest.file) if self.whole else os.path.relpath(self.folder.path)
         return shlex.join(["batchgen", "run", run, *self.flags])
 
@@ -46,20 +51,22 @@ def wish(
     if is_manifest(run):
         manifest = load(Path(run), setup)
         folder = Folder((runs or beside(manifest.file)) / manifest.name)
-        flags = _flags(runs, setup, sample)
+        flags = _flags(runs, setup)
         return Wish(manifest, folder, sample=sample, reopen=reopen, flags=flags, environ=setup.environ)
     folder = find(run, runs)
     if sample or setup.rehearse:
         raise UsageError(f"{run} is a run: --sample and --sandbox need the manifest itself")
+    for key in setup.overrides:
+        if key.partition(".")[0] not in ("limits", "retry"):
+            raise UsageError(f"{run} is a run, and only finishes what is queued: --set {key} needs the manifest itself")
     return Wish(used(folder, setup), folder, whole=False, reopen=reopen, environ=setup.environ)
 
 
-def _flags(runs: Path | None, setup: Setup, sample: int | None) -> tuple[str, ...]:
+def _flags(runs: Path | None, setup: Setup) -> tuple[str, ...]:
     settings = (("--set", f"{key}={value}") for key, value in setup.overrides.items())
     hosts = (("--trust-host", host) for host in sorted(setup.trust_hosts or ()))
     found = [*settings, *hosts]
     found += [("--runs", str(runs))] if runs else []
-    found += [("--sample", str(sample))] if sample else []
     return (*(word for pair in found for word in pair), *(("--sandbox",) if setup.rehearse else ()))
 
 
@@ -102,7 +109,8 @@ def offered(wanted: Wish) -> Iterator[Offer]:
             hold.check_maker(folder, manifest)
             stack.enter_context(hold.held(folder))
         drawn = drawn_up(wanted)
-        job = Job(Order(manifest, folder, drawn.survey, wanted.reopen, wanted.environ))
+        most = drawn.spent + consent.at_most(drawn, manifest.limits)
+        job = Job(Order(manifest, folder, drawn.survey, wanted.reopen, most, wanted.environ))
         yield Offer(wanted, drawn, job, held=ledger is not None)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from batchgen.consent import usd as dollars
 from batchgen.forecast import Group, Host, Plan, size
 from batchgen.report import SCHEMA_VERSION, Object, Table, usd
+from batchgen.text import count
 
 
 def build(plan: Plan) -> Object:
@@ -84,6 +85,8 @@ def lines(plan: Plan) -> list[str]:
     if plan.survey.rows:
         told += [_asked(plan)]
     told += [change(plan), *(f"         {cause}" for cause in plan.survey.causes)]
+    if ended := plan.survey.tasks - plan.survey.done - plan.survey.todo:
+        told += [f"         {count(ended, 'task')} ended without an image: batchgen retry tries again, drop gives up"]
     if plan.survey.todo:
         told += [f"Cost     {_cost(plan)}", *_budget(plan), f"Time     {_time(plan)}"]
         told += [f"Disk     about {size(plan.bytes)}; {size(plan.free)} free"]
@@ -93,15 +96,11 @@ def lines(plan: Plan) -> list[str]:
 
 def _asked(plan: Plan) -> str:
     survey = plan.survey
-    rows = _count(survey.rows, "row")
+    rows = count(survey.rows, "row")
     rows += f", {survey.rows - survey.duplicates:,} distinct" if survey.duplicates else ""
     if survey.chosen is not None:
-        return f"Sample   {_count(survey.tasks, 'task')} of {rows}, spread over all combinations"
-    return f"Wanted   {rows}, {_count(survey.tasks, 'task')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+        return f"Sample   {count(survey.tasks, 'task')} of {rows}, spread over all combinations"
+    return f"Wanted   {rows}, {count(survey.tasks, 'task')}"
 
 
 def change(plan: Plan) -> str:
@@ -114,10 +113,10 @@ def change(plan: Plan) -> str:
 
 def _cost(plan: Plan) -> str:
     cost = plan.cost
-    unpriced = f"{plan.unpriced:,} tasks at a price that is not known" if plan.unpriced else ""
+    unpriced = f"{count(plan.unpriced, 'task')} at a price that is not known" if plan.unpriced else ""
     if not cost.high:
         return unpriced or "nothing"
-    by = f"as {plan.answers:,} answers came to" if plan.answers else f"by prices of {plan.prices_as_of}"
+    by = f"as {count(plan.answers, 'answer')} came to" if plan.answers else f"by prices of {plan.prices_as_of}"
     money = " of pretend money" if plan.pretend else ""
     told = f"about {dollars(cost.expected)}{money} ({dollars(cost.low)} to {dollars(cost.high)}), {by}"
     return f"{told}; and {unpriced}" if unpriced else told

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import books, catalog
+from batchgen.text import count
 
 SCHEMA_VERSION = 1
 CONTROL = re.compile(r"[\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -67,6 +68,7 @@ def _cost(money: books.Row, spent_on: books.Row, models: Sequence[str]) -> Objec
         "unknown": usd(unknown),
         "low": usd(money["low"]),
         "high": None if money["unpriced"] else usd(money["high"]),
+        "answers": money["answers"],
         "unpriced_attempts": money["unpriced"],
         "prices_as_of": _as_of(models),
         "spent_on": {name: usd(value) for name, value in spent_on.items()},
@@ -92,9 +94,9 @@ def summary(told: Object) -> list[str]:
     ends = [f"{tasks[name]:,} {words}" for name, words in ENDS.items() if tasks[name]]
     missing = [f"{images['missing']:,} missing from their answers"] if images["missing"] else []
     lines = ["Images        " + ", ".join([f"{images['saved']:,} saved", *ends, *missing])]
-    if cost["paid"] or not cost["unpriced_attempts"]:
+    if cost["answers"] or not (cost["unpriced_attempts"] or cost["high"]):
         source = "of pretend money, from" if cost["pretend"] else "from"
-        lines.append(f"Paid          ${cost['paid']:,.4f}  {source} the usage of {attempts['paid']:,} answers")
+        lines.append(f"Paid          ${cost['paid']:,.4f}  {source} the usage of {count(cost['answers'], 'answer')}")
     if cost["unpriced_attempts"]:
         lines.append(
             f"Unpriced      {cost['unpriced_attempts']:,} requests whose price is not known: no figure here counts them"
@@ -103,11 +105,13 @@ def summary(told: Object) -> list[str]:
         lines.append(f"Estimated     ${cost['estimated']:,.4f}  at most, for answers without usage")
     if cost["unknown"]:
         lost = attempts["unknown"] + attempts["unusable"] + attempts["sending"] + attempts["accepted"]
-        lines.append(f"Perhaps also  ${cost['unknown']:,.4f}  at most, for {lost:,} requests without a usable answer")
+        lines.append(
+            f"Perhaps also  ${cost['unknown']:,.4f}  at most, for {count(lost, 'request')} without a usable answer"
+        )
     gone = sum(_map(told["not_wanted"]).values())
     if gone:
         spent = cost["spent_on"]["dropped"] + cost["spent_on"]["replaced"]
-        lines.append(f"Not wanted    ${spent:,.4f}  of it went for {gone:,} tasks that are not wanted any more")
+        lines.append(f"Not wanted    ${spent:,.4f}  of it went for {count(gone, 'task')} not wanted any more")
     return lines
 
 
@@ -116,7 +120,7 @@ ENDS = {
     "doing": "on the way",
     "refused": "refused by the provider",
     "failed": "failed",
-    "held": "held: no answer came",
+    "held": "held: no usable answer came",
 }
 
 

@@ -6,6 +6,11 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-
 SPACE = re.compile(r"[\t\n\r\u2028\u2029]+")
 
 
+def count(number: int, noun: str) -> str:
+    """`1 task`, `1,200 tasks`."""
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+
+
 def clean(text: object) -> str:
     """One line without control characters."""
     return CONTROL.sub("", SPACE.sub(" ", str(text)))

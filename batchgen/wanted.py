@@ -73,6 +73,19 @@ class Wanted:
             raise
         self._new, self._kept = self._new + new, self._kept + len(tasks) - new
 
+    async def sample(self, tasks: Sequence[Task], names: Sequence[Name], fingerprint: str) -> None:
+        """Add some of a manifest's tasks. Of another one than was enqueued last, nobody knows what it drops."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for task in tasks:
+                self._add(db, task)
+            keys = [(task.key,) for task in tasks]
+            db.executemany("DELETE FROM names WHERE task = (SELECT seq FROM tasks WHERE key = ?)", keys)
+            db.executemany("INSERT OR IGNORE INTO names SELECT seq, ? FROM tasks WHERE key = ?", _turned(names))
+            db.execute("UPDATE job SET enqueued = ? WHERE enqueued NOT IN ('', ?)", (UNFINISHED, fingerprint))
+
+        await self._write(work)
+
     async def end(self, fingerprint: str) -> Change:
         """Drop what was not met: kept and counted, but not bought any more."""
 
@@ -93,8 +106,9 @@ class Wanted:
             self._ask(seq)
             if wanted in _BACK:
                 db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK[wanted], seq))
-            if state not in ("doing", "done") and named != [variant, task.path]:
-                db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, task.path, seq))
+            if named != [variant, task.path]:  # files that are there keep their names
+                path = named[1] if state in ("doing", "done") else task.path
+                db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, path, seq))
             return False
         row = (task.key, task.variant.provider, variant, records.prompt_id(db, task.prompt))
         cursor = db.execute(

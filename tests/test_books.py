@@ -74,6 +74,7 @@ async def test_the_books_of_a_night_add_up(path: Path) -> None:
         assert money.pop("unpriced") == 0
         sure = 4_000_000 + 4_100_000 + 4_200_000
         assert money == {
+            "answers": 3,
             "paid": sure,
             "estimated": 5_000_000,
             "low": sure + 1_000_000,
@@ -127,7 +128,7 @@ async def test_an_attempt_without_a_price_is_counted_as_one(path: Path) -> None:
         (claimed,) = await one.claim(LANE, 1)
         await one.begin(claimed, LANE, "local", None)
     with books.reading(path) as db:
-        assert dict(books.money(db)) == {"paid": 0, "estimated": 0, "low": 0, "high": 0, "unpriced": 1}
+        assert dict(books.money(db)) == {"paid": 0, "estimated": 0, "low": 0, "high": 0, "unpriced": 1, "answers": 0}
 
 
 async def test_an_image_that_came_whole_the_second_time_is_not_missing(path: Path) -> None:

@@ -95,7 +95,7 @@ def test_what_costs_nothing_is_never_asked_for_and_needs_no_budget(world: World)
 
 def test_a_price_that_nobody_knows_is_always_asked_for(world: World) -> None:
     asked = question(world, **UNPRICED, limits={"images": 3})
-    assert asked.endswith("1 tasks at a price that is not known?")
+    assert asked.endswith("1 task at a price that is not known?")
     assert question(world, yes=True, **UNPRICED, limits={"images": 3}) == ""
 
 
@@ -118,7 +118,7 @@ def test_a_provider_without_a_price_hides_behind_no_other(world: World) -> None:
     changes: dict[str, Any] = {"provider": None, "model": None, "request": None, "matrix": {"target": targets}}
     with pytest.raises(UsageError, match="costs at strange is not known"):
         question(world, **changes, limits={"budget": 5})
-    assert "1 tasks at a price that is not known" in question(world, **changes, limits={"budget": 5, "images": 3})
+    assert "1 task at a price that is not known" in question(world, **changes, limits={"budget": 5, "images": 3})
 
 
 def test_a_real_provider_hides_behind_no_pretend_one(world: World) -> None:
@@ -155,7 +155,9 @@ def test_where_nothing_is_to_do_nothing_is_asked_nor_needed(world: World) -> Non
 def test_without_a_terminal_and_a_budget_nothing_is_sent(world: World, flags: tuple[str, ...]) -> None:
     refused = said(world, "run", str(world.write(limits=None)), *flags)
     assert (refused.returncode, untouched(world)) == (2, True)
-    assert refused.stderr.splitlines()[-1].endswith("give --budget USD, or limits.budget in the manifest")
+    assert refused.stderr.splitlines()[-1].endswith(
+        "give --budget USD (in Python budget=), or limits.budget in the manifest"
+    )
 
 
 def test_without_a_terminal_a_budget_is_enough_and_holds(world: World) -> None:
@@ -337,6 +339,20 @@ def test_rows_that_come_after_the_question_are_not_bought_by_its_answer(world: W
     grow(file)
     terminal.answer(b"y\n")
     assert world.billed() <= 1_110_000_000
+
+
+def test_dearer_rows_in_the_place_of_others_are_not_bought_by_its_answer(world: World) -> None:
+    file = world.folder / "rows.csv"
+    file.write_text("p,q\n" + "".join(f"Otter {n},low\n" for n in range(200)))
+    source = {"file": "rows.csv", "prompt": "{{ p }}", "quality": "{{ q }}"}
+    changes = {**OVER, "prompts": [source], "request": {"size": "1024x1024"}}
+    terminal = on_a_terminal(world, "run", str(world.write(**changes)))
+    assert terminal.read(PROMPT)
+    file.write_text("p,q\n" + "".join(f"Wolf {n},high\n" for n in range(200)))
+    assert terminal.answer(b"y\n") == 2
+    assert ("the rows have changed" in terminal.said, world.charges()) == (True, [])
+    refused = said(world, "run", "runs/otters", "--budget", "99")
+    assert (refused.returncode, "run the manifest itself" in refused.stderr) == (2, True)
 
 
 def test_at_most_is_the_most_also_where_answers_are_lost(bad: Start) -> None:

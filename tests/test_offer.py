@@ -326,9 +326,6 @@ def test_a_sample_of_more_than_the_job_is_the_job(world: World) -> None:
     check_each_was_charged_once(world, 3)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="'without --sample, batchgen run … --sample 99 buys the rest', and there is none"
-)
 @pytest.mark.parametrize("sample", ["2", "99"])
 def test_the_rest_is_spoken_of_only_where_there_is_one_and_bought_without_sample(world: World, sample: str) -> None:
     world.write(prompts=many(3))
@@ -628,3 +625,52 @@ def test_verbs_complete_in_a_shell(world: World) -> None:
     variables = {"_BATCHGEN_COMPLETE": "bash_complete", "COMP_WORDS": "batchgen re", "COMP_CWORD": "1"}
     completed = world.command(**variables)
     assert [line.partition(",")[2] for line in completed.stdout.splitlines()] == ["report", "retry", "resolve"]
+
+
+# what reviewers found
+
+
+def test_a_folder_is_not_finished_after_a_sample_of_another_manifest(world: World) -> None:
+    world.write(prompts=many(10))
+    assert said(world, "run", "otters.yaml", "--set", "limits.images=4").returncode == 4
+    world.write(prompts=["Alpha", "Beta", "Gamma"])
+    assert said(world, "run", "otters.yaml", "--sample", "2").returncode == 0
+    refused = said(world, "run", "runs/otters")
+    assert (refused.returncode, "run the manifest itself" in refused.stderr) == (2, True)
+    assert said(world, "run", "otters.yaml").returncode == 0
+    assert world.states() == {"done": 3}
+    assert len(world.charges()) == 4 + 3
+
+
+def test_a_sample_calls_its_rows_as_the_manifest_does_now(world: World) -> None:
+    changes: dict[str, Any] = {"prompts": [{"file": "rows.csv", "id": "{{ sku }}"}]}
+    (world.folder / "rows.csv").write_text("sku,prompt\nA,Red fox\nB,Blue fox\n")
+    world.write(**changes)
+    assert said(world, "run", "otters.yaml").returncode == 0
+    (world.folder / "rows.csv").write_text("sku,prompt\nB,Red fox\nA,Blue fox\nC,Green fox\n")
+    assert said(world, "run", "otters.yaml", "--sample", "3").returncode == 0
+    named = dict(world.rows("SELECT prompt, ids FROM v_tasks"))
+    assert named == {"Red fox": "B", "Blue fox": "A", "Green fox": "C"}
+
+
+def test_what_is_done_is_called_as_the_manifest_does_now_and_its_file_stays(world: World) -> None:
+    def targets(first: str, second: str) -> dict[str, Any]:
+        choices = [{"as": first, "quality": "low"}, {"as": second, "quality": "medium"}]
+        return {"request": {"size": "1024x1024"}, "matrix": {"target": choices}}
+
+    world.write(**targets("cheap", "fine"))
+    assert said(world, "run", "otters.yaml").returncode == 0
+    files = world.files()
+    world.write(**targets("one", "two"))
+    assert said(world, "run", "otters.yaml").returncode == 0
+    groups = json.loads(said(world, "report", "otters.yaml", "--json").stdout)["groups"]
+    assert sorted(group["axes"]["target"] for group in groups) == ["one", "two"]
+    assert (world.files(), len(world.charges())) == (files, 2)
+
+
+@pytest.mark.parametrize("key", ["request.quality=high", "name=zzz", "samples=9"])
+def test_a_folder_takes_no_setting_that_it_could_not_follow(world: World, key: str) -> None:
+    world.run()
+    refused = said(world, "run", "runs/otters", "--set", key)
+    assert (refused.returncode, "needs the manifest itself" in refused.stderr) == (2, True)
+    assert said(world, "run", "runs/otters", "--set", "limits.concurrency=2").returncode == 0

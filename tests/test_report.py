@@ -31,6 +31,7 @@ CONTRACT: dict[str, object] = {
         "prices_as_of": str,
         **dict.fromkeys(("paid", "estimated", "unknown", "low", "high"), float),
         "unpriced_attempts": int,
+        "answers": int,
         "pretend": bool,
         "spent_on": dict.fromkeys(("kept", "replaced", "dropped", "unusable"), float),
     },

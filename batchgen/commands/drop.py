@@ -9,6 +9,7 @@ from batchgen import decide, hold
 from batchgen.commands import options
 from batchgen.errors import UsageError
 from batchgen.folder import find
+from batchgen.text import count
 
 
 @click.command(name="drop", short_help="Give up tasks that are held, failed or refused.")
@@ -29,4 +30,4 @@ def command(run: str, runs: Path | None, held: bool, failed: bool, refused: bool
     folder = find(run, runs)
     with hold.locked(folder):
         given_up = anyio.run(decide.waive, folder.ledger, states)
-    click.echo(f"{given_up:,} tasks given up")
+    click.echo(f"{count(given_up, 'task')} given up")

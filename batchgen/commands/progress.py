@@ -15,7 +15,7 @@ from batchgen import report
 from batchgen.commands.options import mute, tell
 from batchgen.consent import usd as dollars
 from batchgen.job import Ended, Job
-from batchgen.offer import Wish
+from batchgen.offer import Offer, Wish
 from batchgen.outline import duration
 from batchgen.task import TaskState
 
@@ -110,15 +110,15 @@ class Watch:
             with self._heard() as bar:
                 bar.close()
 
-    def summary(self, ended: Ended, wish: Wish) -> None:
+    def summary(self, ended: Ended, offered: Offer) -> None:
         """How it ended, what there is, what it cost, and the next command."""
-        told = report.totals(wish.folder.ledger)
+        told = report.totals(offered.wish.folder.ledger)
         for line in [*report.summary(told), f"{ended.reason}; exit {ended.exit_code}"]:
             tell(line)
-        tell(f"Next: {next_command(ended, wish)}")
+        tell(f"Next: {next_command(ended, offered.wish, offered.plan.survey.left)}")
 
 
-def next_command(ended: Ended, wish: Wish) -> str:
+def next_command(ended: Ended, wish: Wish, left: int = 0) -> str:
     """What a person would most likely do now."""
     run = shlex.quote(os.path.relpath(wish.folder.path))
     match ended.exit_code:
@@ -131,7 +131,7 @@ def next_command(ended: Ended, wish: Wish) -> str:
         case 3:
             worst = next(name for name in (TaskState.HELD, TaskState.FAILED, TaskState.REFUSED) if name in ended.reason)
             return f"batchgen retry {run} --{worst}"
-        case _ if wish.sample:
-            return f"batchgen report {run}; without --sample, {wish.again} buys the rest"
+        case _ if left:
+            return f"batchgen report {run}; {wish.rest} makes the rest ({left:,})"
         case _:
             return f"batchgen report {run}"

@@ -13,6 +13,7 @@ from batchgen.errors import UsageError
 from batchgen.folder import find
 from batchgen.manifest import Setup
 from batchgen.task import Variant
+from batchgen.text import count
 
 
 @click.command(name="resolve", short_help="State whether unanswered requests were billed.")
@@ -42,7 +43,7 @@ def command(run: str, attempts: tuple[str, ...], runs: Path | None, billed: bool
 
     with hold.locked(folder):
         found = anyio.run(partial(decide.resolve, folder.ledger, billed, attempts, least))
-    click.echo(f"{found.attempts:,} requests {f'billed: {money(found)}' if billed else 'not billed'}")
+    click.echo(f"{count(found.attempts, 'request')} {f'billed: {money(found)}' if billed else 'not billed'}")
 
 
 def money(found: decide.Resolved) -> str:

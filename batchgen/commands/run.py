@@ -60,7 +60,7 @@ async def _run(offered: Offer) -> int:
     watch.close()
     if job.ended is None:  # the second signal
         return _leave(offered.wish)
-    watch.summary(job.ended, offered.wish)
+    watch.summary(job.ended, offered)
     return job.ended.exit_code
 
 

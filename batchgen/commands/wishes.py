@@ -64,7 +64,7 @@ def setup(sets: Sequence[str], budget: float | None, hosts: Sequence[str], rehea
     overrides: dict[str, object] = dict(_pair(each) for each in sets)
     if budget is not None:
         overrides["limits.budget"] = budget
-    return Setup(overrides=overrides, trust_hosts=frozenset(hosts), rehearse=rehearse)
+    return Setup(overrides=overrides, trust_hosts=frozenset(host.lower() for host in hosts), rehearse=rehearse)
 
 
 def _pair(text: str) -> tuple[str, str]:
