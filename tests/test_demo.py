@@ -106,3 +106,12 @@ def test_the_readmes_manifest_is_one(tmp_path: Path) -> None:
     (tmp_path / "products.csv").write_text("sku,instruction,background\n1,A red mug,\n2,A blue mug,auto\n")
     survey = compare.survey(manifest.load(tmp_path / "zoo.yaml", Setup({})), None)
     assert (survey.rows, survey.duplicates, survey.tasks) == (9, 0, 9 * (2 * 2 * 2 - 2 + 1) * 2)
+
+
+@pytest.mark.parametrize("name", ["animals", "compare", "grid", "overnight"])
+def test_a_shipped_manifest_can_be_rehearsed_without_a_key(name: str, world: World) -> None:
+    shutil.copytree(JOBS, world.folder / "jobs")
+    flags = {"BATCHGEN_SANDBOX": "--paint cached --paint-bytes 3000", "OPENAI_API_KEY": ""}
+    assert world.command("run", f"jobs/{name}.yaml", "--sandbox", **flags).returncode == 0
+    checked = world.command("verify", f"runs/{name}.sandbox")
+    assert (checked.returncode, "all as the ledger says" in checked.stdout) == (0, True)
