@@ -31,11 +31,11 @@ HELP = """\b
 Overnight batch jobs for image APIs, with books that equal the provider's bill.
 
 \b
-  batchgen init jobs/animals.yaml            a commented manifest to start from
-  batchgen plan jobs/animals.yaml            what it would make, cost and take
-  batchgen run jobs/animals.yaml --sandbox   a rehearsal: no key, no money
-  batchgen run jobs/animals.yaml             make what is missing; the same command goes on after any interruption
-  batchgen report jobs/animals.yaml          what it made and what it cost (--json, --csv)
+  batchgen init jobs/first.yaml              a commented manifest to start from
+  batchgen plan jobs/first.yaml              what it would make, cost and take
+  batchgen run jobs/first.yaml --sandbox     a rehearsal: no key, no money
+  batchgen run jobs/first.yaml               make what is missing; the same command goes on after any interruption
+  batchgen report jobs/first.yaml            what it made and what it cost (--json, --csv)
 
 \b
 RUN is a run's name, its folder, or the manifest that made it.

@@ -52,9 +52,9 @@ class Expansion:
         for row in rows(self._manifest):
             self.rows += 1
             self._refuse(self.rows)
-            self._read.update(row.digest + row.id.encode())
-            before = len(seen)
-            seen.add(row.digest)
+            digest, before = row.digest, len(seen)
+            self._read.update(digest + row.id.encode())
+            seen.add(digest)
             first = len(seen) > before
             self.duplicates += not first
             yield row, first

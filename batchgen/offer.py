@@ -106,7 +106,6 @@ def offered(wanted: Wish) -> Iterator[Offer]:
     ledger = folder.ledger if folder.ledger.exists() else None
     with ExitStack() as stack:
         if ledger:
-            hold.check_maker(folder, manifest)
             stack.enter_context(hold.held(folder))
         drawn = drawn_up(wanted)
         most = drawn.spent + consent.at_most(drawn, manifest.limits)

@@ -68,7 +68,7 @@ class _Ids:
     seen: dict[str, bytes] = field(default_factory=dict)
 
     def check(self, row: Row) -> str:
-        if not row.id or self.seen.setdefault(row.id, row.digest) == row.digest:
+        if not row.id or self.seen.setdefault(row.id, digest := row.digest) == digest:
             return ""
         return f"{row.where}: the id {shown(row.id)} is another row's too"
 

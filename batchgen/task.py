@@ -185,8 +185,3 @@ class Identity:
         )
         bits = int.from_bytes(hashlib.sha256(asked.encode()).digest()[:10])
         return "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS])
-
-
-def identity(variant: Variant, prompt: str, sample: int, take: int, inputs: tuple[str, ...] = ()) -> str:
-    """A task's key; see Identity.key."""
-    return Identity(variant).key(canonical(prompt), sample, take, inputs)

@@ -61,13 +61,8 @@ class Wanted:
     async def add(self, tasks: Sequence[Task], names: Sequence[Name] = ()) -> None:
         """Add the tasks that are not there yet. Twice is as good as once."""
 
-        def work(db: sqlite3.Connection) -> int:
-            new = sum(self._add(db, task) for task in tasks)
-            db.executemany("INSERT OR IGNORE INTO names SELECT seq, ? FROM tasks WHERE key = ?", _turned(names))
-            return new
-
         try:
-            new = await self._write(work)
+            new = await self._write(lambda db: self._put(db, tasks, names))
         except BaseException:
             self._variant_ids.clear()  # their rows may have been taken back
             raise
@@ -77,11 +72,9 @@ class Wanted:
         """Add some of a manifest's tasks. Of another one than was enqueued last, nobody knows what it drops."""
 
         def work(db: sqlite3.Connection) -> None:
-            for task in tasks:
-                self._add(db, task)
             keys = [(task.key,) for task in tasks]
             db.executemany("DELETE FROM names WHERE task = (SELECT seq FROM tasks WHERE key = ?)", keys)
-            db.executemany("INSERT OR IGNORE INTO names SELECT seq, ? FROM tasks WHERE key = ?", _turned(names))
+            self._put(db, tasks, names)
             db.execute("UPDATE job SET enqueued = ? WHERE enqueued NOT IN ('', ?)", (UNFINISHED, fingerprint))
 
         await self._write(work)
@@ -97,6 +90,12 @@ class Wanted:
             return sum(left == "dropped" for left, _ in gone)
 
         return Change(self._new, self._kept, await self._write(work))
+
+    def _put(self, db: sqlite3.Connection, tasks: Sequence[Task], names: Sequence[Name]) -> int:
+        """How many of the tasks were new."""
+        new = sum(self._add(db, task) for task in tasks)
+        db.executemany("INSERT OR IGNORE INTO names SELECT seq, ? FROM tasks WHERE key = ?", _turned(names))
+        return new
 
     def _add(self, db: sqlite3.Connection, task: Task) -> bool:
         variant = self._variant_id(db, task.variant)

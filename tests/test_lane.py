@@ -23,7 +23,7 @@ from batchgen.limits import Cap
 from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
-from batchgen.task import Attempt, Operation, Task, Variant, identity
+from batchgen.task import Attempt, Identity, Operation, Task, Variant, canonical
 from batchgen.wire import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ def lane(folder: Path, url: str = "http://127.0.0.1:1", width: int = 2, provider
 
 
 def task(name: str = "an otter") -> Task:
-    return Task(identity(VARIANT, name, 1, 1), VARIANT, name, 1, 1, name)
+    return Task(Identity(VARIANT).key(canonical(name), 1, 1), VARIANT, name, 1, 1, name)
 
 
 async def test_no_more_slots_are_open_than_the_lane_is_wide(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from batchgen.ledger import Ledger, Spent
 from batchgen.task import (
     Attempt,
     AttemptState,
+    Identity,
     Image,
     ImageState,
     Operation,
@@ -31,7 +32,7 @@ from batchgen.task import (
     TaskState,
     Usage,
     Variant,
-    identity,
+    canonical,
     prompt_digest,
 )
 from batchgen.wanted import UNFINISHED, Change, Name
@@ -45,7 +46,7 @@ PRICES = st.sampled_from([None, 0, 5_000_000, 7_000_001])
 
 
 def task(prompt: str, variant: Variant = ONE, sample: int = 1) -> Task:
-    key = identity(variant, prompt, sample, 1)
+    key = Identity(variant).key(canonical(prompt), sample, 1)
     return Task(key, variant, prompt, sample, 1, f"{prompt}-{key}")
 
 

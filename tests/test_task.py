@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.task import Operation, Params, Variant, canonical, identity
+from batchgen.task import Identity, Operation, Params, Variant, canonical
 
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 PLAIN = Variant("openai", "gpt-image-2", Operation.GENERATE, (), ())
 RICH = replace(PLAIN, params=(("background", "auto"), ("n", 3), ("quality", "low"), ("size", "1536x1024")))
 EDIT = replace(PLAIN, operation=Operation.EDIT, provider="openai@http://127.0.0.1:8080")
+
+
+def identity(variant: Variant, prompt: str, sample: int, take: int, inputs: tuple[str, ...] = ()) -> str:
+    return Identity(variant).key(canonical(prompt), sample, take, inputs)
 
 
 @pytest.mark.parametrize(
