@@ -18,7 +18,7 @@ PATIENCE = 30.0  # seconds for it to start
 
 @asynccontextmanager
 async def sandbox(bill: Path, flags: str) -> AsyncIterator[str]:
-    """Start it on a free loopback port and end it with the block; yields its base URL. `flags` are its own options."""
+    """Start it on a free loopback port and end it with the block; yields its origin. `flags` are its own options."""
     command = [sys.executable, "-m", "batchgen.sandbox", "--port", "0", "--until-stdin-closes"]
     command += ["--any-model", "--bill", str(bill)]
     # A session of its own: Ctrl-C is meant for the run, which still wants its answers.
@@ -47,4 +47,4 @@ async def _address(process: Process) -> str:
     _, ready, url = said.partition(READY)
     if not ready:
         raise UsageError(f"the sandbox did not start: {said.decode(errors='replace').strip() or 'no word from it'}")
-    return url.decode().strip()
+    return url.partition(b"\n")[0].decode().strip().removesuffix("/v1")

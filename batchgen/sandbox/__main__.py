@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.sandbox import faults, paint
+from batchgen.sandbox import faults, files, paint
 from batchgen.sandbox.bill import Bill
+from batchgen.sandbox.files import Files
 from batchgen.sandbox.pages import application
 from batchgen.sandbox.rate import Bucket
-from batchgen.sandbox.server import bind, server
+from batchgen.sandbox.server import bind, server, url
 from batchgen.sandbox.studio import Latency, Studio
 
 
@@ -19,29 +20,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
-        studio = _studio(options)
-        listening = bind(_loopback(options.host), options.port)
+        host = _loopback(options.host)
+        sockets = [bind(host, options.port), bind(host, options.files_port)]
+        if "redirect-away" in options.file_faults:
+            sockets.append(bind(files.AWAY, sockets[1].getsockname()[1]))
+        studio = _studio(options, url(sockets[1]))
     except (ValueError, OSError) as problem:
         parser.error(str(problem))
-    serving = server(application(studio), options.keepalive)
+    serving = server(application(studio, sockets[0].getsockname()[1]), options.keepalive)
     if options.until_stdin_closes:
         serving.end_with(sys.stdin.fileno())
     with contextlib.suppress(KeyboardInterrupt):
-        serving.run(sockets=[listening])
+        serving.run(sockets=sockets)
     return 0
 
 
-def _studio(options: argparse.Namespace) -> Studio:
+def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
+    painter = paint.Stock(options.paint_bytes) if options.paint == "cached" else paint.real
     ipm, burst = options.ipm, options.burst or options.ipm
     return Studio(
         bill=Bill(options.bill, fsync=options.fsync_bill),
         plan=faults.script(options.script) if options.script else faults.rates(options.faults, options.seed),
-        painter=paint.Stock(options.paint_bytes) if options.paint == "cached" else paint.real,
+        painter=painter,
+        files=Files(files_origin, painter, files.script(options.file_faults)),
         latency=Latency(options.latency, options.latency_jitter, options.seed),
         bucket=Bucket(ipm, burst) if ipm else None,
         retry_after_header=options.retry_after_header,
         any_model=options.any_model,
         links=options.delivery == "url",
+        flat=None if options.flat is None else round(options.flat * 1e9),
     )
 
 
@@ -66,6 +73,7 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("serving")
     group.add_argument("--host", default="127.0.0.1", help="a loopback address (default: 127.0.0.1)")
     group.add_argument("--port", type=int, default=0, help="0: any free one (default)")
+    group.add_argument("--files-port", type=int, default=0, help="where links lead to; 0: any free one (default)")
     group.add_argument("--keepalive", type=float, default=5.0, metavar="SECONDS", help="how long idle connections stay")
     group.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started this one")
 
@@ -74,6 +82,7 @@ def _add_books(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("books and limits")
     group.add_argument("--bill", type=Path, metavar="FILE", help="a JSON line a charge; goes on where it ended")
     group.add_argument("--fsync-bill", action="store_true", help="the bill survives a power cut too")
+    group.add_argument("--flat", type=float, metavar="USD", help="what every image costs, whatever its tokens")
     group.add_argument("--ipm", type=float, metavar="N", help="images a minute (default: no limit)")
     group.add_argument("--burst", type=float, metavar="N", help="images at once (default: a minute's)")
     group.add_argument("--retry-after-header", action="store_true", help="say it in a header too when the limit is hit")
@@ -83,18 +92,24 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("images")
     group.add_argument("--paint", choices=("real", "cached"), default="real", help="cached: a few fixed ones, for load")
     group.add_argument("--paint-bytes", type=int, default=100_000, metavar="N", help="length of a cached PNG, about")
-    group.add_argument("--any-model", action="store_true", help="paint for model names that OpenAI does not have, too")
-    group.add_argument("--delivery", choices=("b64", "url"), default="b64", help="url: links, as resellers send them")
+    group.add_argument(
+        "--any-model", action="store_true", help="paint for model names that a provider does not have, too"
+    )
+    group.add_argument(
+        "--delivery", choices=("b64", "url"), default="b64", help="url: links, where a dialect leaves it open"
+    )
 
 
 def _add_misbehaviour(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("misbehaviour", f"Faults: {', '.join(faults.FAULTS)}.")
+    lists = f"Faults: {', '.join(faults.FAULTS)}. File faults: {', '.join(files.FAULTS)}."
+    group = parser.add_argument_group("misbehaviour", lists)
     group.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="what an image takes")
     group.add_argument("--latency-jitter", type=float, default=0.0, metavar="SECONDS", help="up to so much more")
     group.add_argument("--seed", type=int, default=0, help="of the faults and the jitter")
     chosen = group.add_mutually_exclusive_group()
     chosen.add_argument("--faults", default="", metavar="NAME=RATE,…", help="at random, the same for the same seed")
     chosen.add_argument("--script", default="", metavar="'NAME NAME …'", help="a fault a request, afterwards none")
+    group.add_argument("--file-faults", default="", metavar="'NAME NAME …'", help="the same for what links lead to")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +14,10 @@ from batchgen.sandbox.order import Asked, Order
 class Charge:
     """What one request cost, and what the server meant to do with its answer (`fate`)."""
 
+    dialect: str
     asked: Asked
     order: Order
-    usage: dict[str, object]
+    usage: Mapping[str, object]
     nano_usd: int
     fate: str
 
@@ -27,6 +29,10 @@ class Charge:
             "client_request_id": self.asked.headers.get("x-client-request-id", ""),
             "idempotency_key": self.asked.headers.get("idempotency-key", ""),
             "path": self.asked.path,
+            "dialect": self.dialect,
+            "operation": self.order.operation,
+            "inputs": [each.digest for each in self.order.inputs],
+            "mask": self.order.mask.digest if self.order.mask else "",
             "model": self.order.model,
             "size": self.order.size,
             "quality": self.order.quality,

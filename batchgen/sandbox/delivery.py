@@ -3,8 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 from starlette.types import Receive, Scope, Send
@@ -12,40 +11,46 @@ from starlette.types import Receive, Scope, Send
 from batchgen.sandbox.order import Answer
 
 SILENCE = 3600.0  # seconds after which a stalled connection is cut although the client still waits
-DRIP = 2.0  # seconds that a slow body takes
+DRIP = 1.0  # seconds that a slow body takes
 
 
-@dataclass(frozen=True, slots=True)
 class Wire:
     """One request's end of its connection."""
 
-    scope: Scope
-    receive: Receive
-    send: Send
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._transport: asyncio.Transport = scope["state"]["transport"]
+        self._receive = receive
+        self._send = send
+        self.begun = False
 
     async def read(self) -> bytes | None:
         """The request's body; None when the client left before it was whole."""
-        body = b""
+        body = bytearray()
         while True:
-            message = await self.receive()
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 return None
-            body += bytes(message.get("body", b""))
+            body += message.get("body", b"")
             if not message.get("more_body", False):
-                return body
+                return bytes(body)
 
     async def start(self, answer: Answer) -> None:
-        headers = {**answer.headers, "content-length": str(len(answer.body))}
+        """Status and headers, unless a stream has begun, which has only its body left to say."""
+        if not self.begun:
+            await self.begin(answer.status, {**answer.headers, "content-length": str(len(answer.body))})
+
+    async def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        self.begun = True
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": answer.status, "headers": raw})
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        await self.send({"type": "http.response.body", "body": data, "more_body": not last})
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def gone(self) -> None:
         """Waits in silence until the client has left."""
         with anyio.move_on_after(SILENCE):
-            while (await self.receive())["type"] != "http.disconnect":
+            while (await self._receive())["type"] != "http.disconnect":
                 pass
 
     def close(self) -> None:
@@ -59,11 +64,6 @@ class Wire:
         sock: socket.socket = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
-
-    @property
-    def _transport(self) -> asyncio.Transport:
-        transport: asyncio.Transport = self.scope["state"]["transport"]
-        return transport
 
 
 Delivery = Callable[[Wire, Answer], Awaitable[None]]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from batchgen.sandbox import delivery
 from batchgen.sandbox.delivery import Delivery
-from batchgen.sandbox.order import Answer
+from batchgen.sandbox.order import Answer, Asked
 
 Spoil = Callable[[Answer], Answer]
 
@@ -29,8 +29,9 @@ class Fault:
     """
 
     billed: bool = True
+    breaks: bool = False  # billed, and then a problem in the dialect's own words: in a stream an event
     fate: str = "delivered"
-    instead: Answer | None = None
+    instead: Callable[[Asked], Answer] | None = None
     spoil: Spoil | None = None
     deliver: Delivery = delivery.whole
 
@@ -99,8 +100,13 @@ def _page(status: int, title: str) -> Answer:
     return Answer(status, html.encode(), {"content-type": "text/html; charset=utf-8", "server": "gateway"})
 
 
-def _replace(answer: Answer) -> Spoil:
+def _always(answer: Answer) -> Callable[[object], Answer]:
     return lambda _: answer
+
+
+def _away(asked: Asked) -> Answer:
+    """To where the bill shows who followed."""
+    return Answer(307, b"", {"location": f"/elsewhere{asked.path}"})
 
 
 def _empty(answer: Answer) -> Answer:
@@ -133,7 +139,7 @@ def _bombed(answer: Answer) -> Answer:
 
 
 def _in_json(change: Callable[[dict[str, Any]], None]) -> Spoil:
-    """Spoils the parsed body, whichever dialect made it."""
+    """Spoils the parsed body, whichever dialect made it; what a dialect does not tell cannot be spoilt."""
 
     def spoil(answer: Answer) -> Answer:
         fields = json.loads(answer.body)
@@ -158,12 +164,33 @@ def _in_image(change: Callable[[bytes], bytes]) -> Spoil:
     return _in_text(lambda text: base64.b64encode(change(base64.b64decode(text))).decode())
 
 
+def _images(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """None where there is a task instead."""
+    return fields["data"] if isinstance(fields["data"], list) else []
+
+
 def _with_bytes(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (item for item in fields["data"] if "b64_json" in item)
+    return (item for item in _images(fields) if item.get("b64_json"))
+
+
+def _none(fields: dict[str, Any]) -> None:
+    _images(fields).clear()
+
+
+def _twice(fields: dict[str, Any]) -> None:
+    _images(fields).extend(list(_images(fields)))
+
+
+def _unsaid(fields: dict[str, Any]) -> None:
+    for name in ("usage", "meta"):
+        fields.pop(name, None)
 
 
 def _negative(fields: dict[str, Any]) -> None:
-    fields["usage"] = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), -5)
+    if "usage" in fields:
+        fields["usage"] = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), -5)
+    if "meta" in fields:
+        fields["meta"]["usage"] = dict.fromkeys(("credits_used", "usd_spent"), -5)
 
 
 def _as_jpeg(image: bytes) -> bytes:
@@ -179,22 +206,24 @@ FAULTS: dict[str, Fault] = {
     "ok": Fault(),
     # The connection
     "cut": Fault(fate="cut", deliver=delivery.cut),
-    "cut-before": Fault(billed=False, instead=Answer(200, b""), deliver=delivery.cut),
+    "cut-before": Fault(billed=False, instead=_always(Answer(200, b"")), deliver=delivery.cut),
     "truncate": Fault(fate="truncated", deliver=delivery.truncate),
     "stall": Fault(fate="stalled", deliver=delivery.stall),
     "hang": Fault(fate="hung", deliver=delivery.hang),
     "slow": Fault(deliver=delivery.slow),
+    "stream-cut": Fault(fate="stream-cut", deliver=delivery.cut),  # behind the unfinished images, where there are any
     # The provider says no, in its own words
     **dict.fromkeys(
         ("429", "429-header", "quota", "billing", "401", "403", "400", "500", "503-retry", "echo"), _DECLINED
     ),
+    "stream-error": Fault(fate="stream-error", breaks=True),
     # Something in front of the provider answers
-    "500-html": Fault(fate="500-html", spoil=_replace(_page(500, "500 Internal Server Error"))),
-    "502": Fault(fate="502", spoil=_replace(_page(502, "502 Bad Gateway"))),
-    "503": Fault(billed=False, instead=_page(503, "503 Service Temporarily Unavailable")),
-    "redirect": Fault(billed=False, instead=Answer(307, b"", {"location": "/elsewhere/v1/images/generations"})),
+    "500-html": Fault(fate="500-html", spoil=_always(_page(500, "500 Internal Server Error"))),
+    "502": Fault(fate="502", spoil=_always(_page(502, "502 Bad Gateway"))),
+    "503": Fault(billed=False, instead=_always(_page(503, "503 Service Temporarily Unavailable"))),
+    "redirect": Fault(billed=False, instead=_away),
     # A good status and a useless body
-    "html": Fault(fate="html", spoil=_replace(_page(200, "Just a moment…"))),
+    "html": Fault(fate="html", spoil=_always(_page(200, "Just a moment…"))),
     "empty": Fault(fate="empty", spoil=_empty),
     "badjson": Fault(fate="badjson", spoil=_half),
     "gzbomb": Fault(fate="gzbomb", spoil=_bombed),
@@ -205,8 +234,8 @@ FAULTS: dict[str, Fault] = {
     "wrongformat": Fault(fate="wrongformat", spoil=_in_image(_as_jpeg)),
     "junk64": Fault(fate="junk64", spoil=_in_text(lambda text: f"{text[:100]}!!!\x00*{text[100:]}")),
     "dataurl": Fault(fate="dataurl", spoil=_in_text(lambda text: f"data:image/png;base64,{text}")),
-    "nodata": Fault(fate="nodata", spoil=_in_json(lambda fields: fields.update(data=[]))),
-    "two": Fault(fate="two", spoil=_in_json(lambda fields: fields.update(data=fields["data"] * 2))),
-    "nousage": Fault(fate="nousage", spoil=_in_json(lambda fields: fields.pop("usage"))),
+    "nodata": Fault(fate="nodata", spoil=_in_json(_none)),
+    "two": Fault(fate="two", spoil=_in_json(_twice)),
+    "nousage": Fault(fate="nousage", spoil=_in_json(_unsaid)),
     "badusage": Fault(fate="badusage", spoil=_in_json(_negative)),
 }

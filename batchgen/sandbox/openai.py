@@ -1,17 +1,17 @@
-"""OpenAI's dialect of November 2026: how a request is checked, and how it is answered or refused."""
+"""OpenAI's dialect of November 2026: what it takes, and how it answers."""
 
-import json
-import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
 
-from batchgen.sandbox import fields, rate
-from batchgen.sandbox.fields import Fields, invalid
-from batchgen.sandbox.order import Answer, Asked, Order, Problem, Refused, Usage
+from batchgen.sandbox import envelope, ordering, rate, shape
+from batchgen.sandbox.body import FORM, JSON, Given
+from batchgen.sandbox.dialect import ANY, Dialect, Operation, Sale, by_name, with_images
+from batchgen.sandbox.inputs import File, Files, MaskFile, Reference, References
+from batchgen.sandbox.key import BEARER, Lock
+from batchgen.sandbox.mistake import invalid
+from batchgen.sandbox.order import Answer, Asked, Order, Problem, Refused
+from batchgen.sandbox.parameter import Choice, Flag, Parameter, Size, Table, Text, Whole
 
-MODELS = {  # by the family whose rules, tokens and prices they share
+MODELS = {
     "gpt-image-1-mini": "1-mini",
     "gpt-image-1.5": "1.5",
     "gpt-image-1.5-2025-12-16": "1.5",
@@ -25,175 +25,92 @@ MODELS = {  # by the family whose rules, tokens and prices they share
     "gpt-image-2.6-sunburst": "2.6",
     "gpt-image-2.6-flare": "2.6",
 }
-ANY = "any"  # models of others: any size, priced like the newest
-_FIXED_SIZES = ("1-mini", "1.5")  # these two end on the day below
-_SHUTDOWN = "2026-12-01"
+_FIXED_SIZES = ("1", "1-mini", "1.5")
 _FINE_QUALITIES = ("2.5", "2.6", ANY)
-
-_ORGANIZATION = "org-sandbox"
-_LONGEST_PROMPT = 32_000
+_FIDELITIES = {"1": ("low", "high"), "1-mini": ("low",), "1.5": ("low", "high"), ANY: ("low", "high")}
 _LONGEST_REQUEST_ID = 512
-_PARAMETERS = frozenset(
-    {
-        *("prompt", "model", "n", "size", "quality", "complexity", "background", "moderation"),
-        *("output_format", "output_compression", "stream", "partial_images", "frame_count", "frame_duration_ms", "svg"),
-        *("safety_identifier", "user"),
-    }
-)
 
-
-def _rate_limited(wait: str, headers: Mapping[str, str] = MappingProxyType({})) -> Problem:
-    message = (
-        f"Rate limit reached for {{model}} (for limit gpt-image) in organization {_ORGANIZATION} on input-images"
-        f" per min: Limit {{limit}}, Used {{used}}, Requested {{n}}. Please try again in {wait}."
-    )
-    return Problem(429, message, "input-images", code="rate_limit_exceeded", headers=headers)
-
-
-_WORDS = {  # what OpenAI says when it declines, by the fault's name
-    "429": _rate_limited("50ms"),
-    "429-header": _rate_limited("1s", headers={"retry-after": "1"}),
-    "quota": Problem(
-        429,
-        "You have no credit left. Retrying does not restore access: add credit to your account.",
-        "insufficient_quota",
-        code="credit_balance_exhausted",
-    ),
-    "billing": Problem(
-        400, "Billing hard limit has been reached.", "image_generation_user_error", code="billing_hard_limit_reached"
-    ),
-    "401": Problem(401, "Incorrect API key provided: sk-****.", code="invalid_api_key"),
-    "403": Problem(
-        403,
-        "Your organization must be verified to use the model `{model}`. Please go to:"
-        " https://platform.openai.com/settings/organization/general and click on Verify Organization.",
-    ),
-    "400": Problem(400, "Invalid value: the request cannot be carried out.", param="prompt", code="invalid_value"),
-    "500": Problem(500, "The server had an error while processing your request.", "server_error", code="server_error"),
-    "503-retry": Problem(
-        503,
-        "The server is overloaded. Please try again later.",
-        "server_error",
-        code="server_is_overloaded",
-        headers={"retry-after": "1"},
-    ),
-    "echo": Problem(
-        400, "Invalid header: 'Authorization: {authorization}'.", param="authorization", code="invalid_value"
-    ),
+PROMPT = Text(longest=32_000, least=1, required=True)
+MODEL = Text(longest=200, required=True)
+GENERATE: Table = {
+    "prompt": PROMPT,
+    "model": MODEL,
+    "n": Whole(least=1, most=10, default=1),
+    "size": Size(default="auto"),
+    "quality": Choice(values=("low", "medium", "high", "xhigh", "max", "auto"), default="auto"),
+    "complexity": Choice(values=("low", "medium", "high")),
+    "background": Choice(values=("transparent", "opaque", "auto"), default="auto"),
+    "moderation": Choice(values=("low", "auto"), default="auto"),
+    "output_format": Choice(values=("png", "jpeg", "webp", "gif", "svg"), default="png"),
+    "output_compression": Whole(least=0, most=100, default=100),
+    "stream": Flag(default=False),
+    "partial_images": Whole(least=0, most=3),
+    "frame_count": Whole(least=2, most=16),
+    "frame_duration_ms": Whole(least=20, most=60_000),
+    "svg": Parameter(),
+    "safety_identifier": Text(longest=128),
+    "user": Text(longest=10_000),
+}
+_EDIT = {**GENERATE, "input_fidelity": Choice(values=("low", "high"))}
+EDIT_FORM: Table = {**_EDIT, "image": Files(required=True), "mask": MaskFile()}
+_EDIT_JSON: Table = {**_EDIT, "images": References(required=True), "mask": Reference()}
+_VARY: Table = {
+    "image": File(required=True),
+    "prompt": Text(longest=4_000),
+    **{name: GENERATE[name] for name in ("model", "size", "quality", "output_format", "moderation", "user")},
 }
 
 
-def admit(headers: Mapping[str, str]) -> None:
-    """Checks the key and the caller's own id; raises Refused."""
-    key = re.fullmatch(r"Bearer\s+(\S+)", headers.get("authorization", ""))
-    if key is None:
-        raise Refused(Problem(401, "You didn't provide an API key: expected the header 'Authorization: Bearer KEY'."))
-    if key[1].startswith("bad"):
-        raise Refused(Problem(401, f"Incorrect API key provided: {key[1][:3]}****.", code="invalid_api_key"))
-    request_id = headers.get("x-client-request-id", "")
-    if not request_id.isascii() or len(request_id) > _LONGEST_REQUEST_ID:
-        invalid("X-Client-Request-Id", "The X-Client-Request-Id header must be ASCII of at most 512 characters.")
+def order(given: Given, operation: str, model: str, family: str) -> Order:
+    """Checks what no table can say, since it depends on the model or on another parameter."""
+    _check_offered(given, family)
+    _check_fidelity(given, family)
+    _check_quality(given, family)
+    _check_size(given.text("size"), family)
+    ordering.opaque_jpeg(given)
+    if given.has("output_compression") and given.text("output_format") == "png":
+        invalid("output_compression", "Compression is not supported for the output format 'png'.")
+    return ordering.order(given, operation, model, family)
 
 
-def check(asked: Asked, any_model: bool = False) -> Order:
-    """The order that the body holds; raises Refused. With `any_model` a stranger's name is none of our business."""
-    given = fields.parse(asked)
-    given.only(_PARAMETERS)
-    prompt, model = given.need("prompt", _LONGEST_PROMPT), given.need("model", 200)
-    if not prompt:
-        invalid("prompt", "Invalid 'prompt': empty string. Expected at least 1 character.")
-    family = MODELS.get(model.rpartition("/")[2] if any_model else model, ANY if any_model else "")
-    if not family:
-        message = f"The model '{model}' does not exist or you do not have access to it."
-        raise Refused(Problem(404, message, code="model_not_found"))
-    return _order(given, prompt, model, family)
-
-
-def _order(given: Fields, prompt: str, model: str, family: str) -> Order:
-    _without_effect(given, family)
-    width, height = _size(given, family)
-    file_format = _format(given)
-    return Order(
-        model=model,
-        family=family,
-        prompt=prompt,
-        width=width,
-        height=height,
-        quality=_quality(given, family),
-        n=given.number("n", 1, 10, 1),
-        format=file_format,
-        background=_background(given, file_format),
-        compression=_compression(given, file_format),
-    )
-
-
-def _without_effect(given: Fields, family: str) -> None:
-    """Parameters that are checked and change nothing here, or that are not offered."""
-    given.one_of("moderation", ("low", "auto"), "auto")
-    given.text("user", 10_000)
-    given.text("safety_identifier", 128)
-    if given.flag("stream"):
-        invalid("stream", "Streaming is not offered by this server.")
-    for name, needed in {
-        "partial_images": "stream",
-        "frame_count": "output_format=gif",
-        "frame_duration_ms": "output_format=gif",
-        "svg": "output_format=svg",
-    }.items():
-        if given.given(name):
-            invalid(name, f"Invalid value: '{name}' is only supported with {needed}.")
-    if given.given("complexity") and family != "2.6":
-        invalid("complexity", "Invalid value: 'complexity' is not supported by this model.")
-    given.one_of("complexity", ("low", "medium", "high"), "high")
-
-
-def _quality(given: Fields, family: str) -> str:
-    fine = ("xhigh", "max") if family in _FINE_QUALITIES else ()
-    quality = given.one_of("quality", ("low", "medium", "high", *fine, "auto"), "auto")
-    return "medium" if quality == "auto" else quality
-
-
-def _format(given: Fields) -> str:
-    file_format = given.one_of("output_format", ("png", "jpeg", "webp", "gif", "svg"), "png")
+def _check_offered(given: Given, family: str) -> None:
+    file_format = given.text("output_format")
     if file_format in ("gif", "svg"):
         invalid(
             "output_format", f"Invalid value: '{file_format}' is in preview, and your organization has no access to it."
         )
-    return file_format
+    for name, needed in {
+        "partial_images": "" if given.flag("stream") else "stream",
+        "frame_count": "output_format=gif",
+        "frame_duration_ms": "output_format=gif",
+        "svg": "output_format=svg",
+    }.items():
+        if given.has(name) and needed:
+            invalid(name, f"Invalid value: '{name}' is only supported with {needed}.")
+    if given.has("complexity") and family != "2.6":
+        invalid("complexity", "Invalid value: 'complexity' is not supported by this model.")
 
 
-def _background(given: Fields, file_format: str) -> str:
-    background = given.one_of("background", ("transparent", "opaque", "auto"), "auto")
-    if background == "transparent" and file_format == "jpeg":
-        invalid("background", "Transparent background is not supported for the output format 'jpeg'.")
-    return "opaque" if background == "auto" else background
+def _check_fidelity(given: Given, family: str) -> None:
+    if given.has("input_fidelity") and given.text("input_fidelity") not in _FIDELITIES.get(family, ()):
+        message = "The value of 'input_fidelity' is not supported by this model."
+        kind, code = "image_generation_user_error", "invalid_input_fidelity_model"
+        raise Refused(Problem(400, message, kind, param="input_fidelity", code=code))
 
 
-def _compression(given: Fields, file_format: str) -> int:
-    if given.given("output_compression") and file_format == "png":
-        invalid("output_compression", "Compression is not supported for the output format 'png'.")
-    return given.number("output_compression", 0, 100, 100)
+def _check_quality(given: Given, family: str) -> None:
+    quality = given.text("quality")
+    if quality in ("xhigh", "max") and family not in _FINE_QUALITIES:
+        invalid("quality", f"Invalid value: '{quality}'. Supported values are: 'low', 'medium', 'high', and 'auto'.")
 
 
-def _size(given: Fields, family: str) -> tuple[int, int]:
-    if family in _FIXED_SIZES:
-        size = given.one_of("size", ("1024x1024", "1024x1536", "1536x1024", "auto"), "auto")
-    else:
-        size = given.text("size", 20, "auto")
-    if size == "auto":
-        return 1024, 1024
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
-    if match is None:
-        invalid("size", f"Invalid value: '{size}'. Expected 'auto' or a size like '1536x864'.")
-    width, height = int(match[1]), int(match[2])
-    if family not in (*_FIXED_SIZES, ANY):
-        _check_edges(size, width, height)
-    if max(width, height) > 4096:
-        invalid("size", f"Invalid size '{size}'. No side may be longer than 4096 pixels.")
-    return width, height
-
-
-def _check_edges(size: str, width: int, height: int) -> None:
+def _check_size(size: str, family: str) -> None:
+    if size == "auto" or family == ANY:
+        return
+    if family in _FIXED_SIZES and size not in ("1024x1024", "1024x1536", "1536x1024"):
+        known = "'1024x1024', '1024x1536', '1536x1024', and 'auto'"
+        invalid("size", f"Invalid value: '{size}'. Supported values are: {known}.")
+    width, height = map(int, size.split("x"))
     longer, shorter = max(width, height), min(width, height)
     if width % 16 or height % 16:
         invalid("size", f"Invalid size '{size}'. Width and height must both be divisible by 16.")
@@ -205,69 +122,24 @@ def _check_edges(size: str, width: int, height: int) -> None:
         invalid("size", f"Invalid size '{size}'. It must have from 655,360 to 8,294,400 pixels.")
 
 
-def declined(fault: str, asked: Asked, order: Order) -> Problem:
-    """What OpenAI says when it will not do what it could, by the fault's name."""
-    return _filled(
-        _WORDS[fault], model=order.model, n=order.n, limit=5, used=5, authorization=asked.headers.get("authorization")
-    )
-
-
-def too_fast(order: Order, bucket: rate.Bucket, wait: float) -> Problem:
-    used = max(0, round(bucket.burst - bucket.level()))
-    problem = _rate_limited(rate.duration(wait))
-    return _filled(problem, model=order.model, n=order.n, limit=f"{bucket.per_minute:g}", used=used)
-
-
-def _filled(problem: Problem, **values: object) -> Problem:
-    return replace(problem, message=problem.message.format(**values))
-
-
-def unsafe(stage: str) -> Problem:
-    """`stage` is `input` (the prompt) or `output` (the image)."""
-    return Problem(
-        400,
-        "Your request was rejected by the safety system. If you believe this is an error, contact support.",
-        "image_generation_user_error",
-        code="moderation_blocked",
-        details={"moderation_details": {"moderation_stage": stage, "categories": ["violence"]}},
-    )
-
-
-def refusal(problem: Problem) -> Answer:
-    error = {"message": problem.message, "type": problem.type, "param": problem.param, "code": problem.code}
-    body = json.dumps({"error": {**error, **problem.details}}).encode()
-    return Answer(problem.status, body, {"content-type": "application/json", **problem.headers})
-
-
-def images(order: Order, data: Sequence[bytes], used: dict[str, object]) -> Answer:
-    """`data` holds ready JSON, an object an image: megabytes of base64 are copied here and never encoded again."""
+def answer(sale: Sale) -> Answer:
+    order = sale.order
     head = {
         "created": int(time.time()),
         "background": order.background,
         "output_format": order.format,
         "quality": order.quality,
         "size": order.size,
-        "usage": used,
+        "usage": sale.usage,
     }
-    body = b'{"data": [' + b", ".join(data) + b"], " + json.dumps(head).encode()[1:]
-    return Answer(200, body, {"content-type": "application/json"})
-
-
-def usage(used: Usage) -> dict[str, object]:
-    return {
-        "input_tokens": used.text_in,
-        "input_tokens_details": {"text_tokens": used.text_in, "image_tokens": 0},
-        "output_tokens": used.image_out,
-        "output_tokens_details": {"image_tokens": used.image_out, "text_tokens": 0},
-        "total_tokens": used.text_in + used.image_out,
-    }
+    return with_images(sale, head)
 
 
 def headers(asked: Asked, bucket: rate.Bucket | None, took: float) -> dict[str, str]:
     """What every answer of OpenAI's own carries; `took` in seconds."""
     common = {
         "x-request-id": asked.request_id,
-        "openai-organization": _ORGANIZATION,
+        "openai-organization": envelope.ORGANIZATION,
         "openai-processing-ms": str(round(took * 1000)),
         "openai-version": "2020-10-01",
     }
@@ -280,18 +152,37 @@ def headers(asked: Asked, bucket: rate.Bucket | None, took: float) -> dict[str, 
     }
 
 
-def catalogue() -> dict[str, object]:
-    """The body of GET /v1/models."""
-    return {
-        "object": "list",
-        "data": [
-            {
-                "id": name,
-                "object": "model",
-                "created": 1_760_000_000,
-                "owned_by": "system",
-                "shutdown_date": _SHUTDOWN if family in _FIXED_SIZES else None,
-            }
-            for name, family in MODELS.items()
-        ],
-    }
+def _admit(asked: Asked) -> None:
+    """Checks the key and the caller's own id."""
+    BEARER.admit(asked)
+    request_id = asked.headers.get("x-client-request-id", "")
+    if not request_id.isascii() or len(request_id) > _LONGEST_REQUEST_ID:
+        message = "The X-Client-Request-Id header must be ASCII of at most 512 characters."
+        raise Refused(Problem(400, message, param="X-Client-Request-Id", code="invalid_value"))
+
+
+GENERATIONS = Operation("generate", "images/generations", {JSON: GENERATE}, order)
+EDITS = Operation("edit", "images/edits", {FORM: EDIT_FORM, JSON: _EDIT_JSON}, order)
+_VARIATIONS = Operation("vary", "images/variations", {FORM: _VARY}, order)
+RESPONSE = shape.fields(
+    created=shape.INTEGER,
+    background=shape.STRING,
+    output_format=shape.STRING,
+    quality=shape.STRING,
+    size=shape.STRING,
+    data=shape.items(b64_json=shape.STRING, url=shape.STRING),
+    usage=shape.USAGE,
+)
+DIALECT = Dialect(
+    name="openai",
+    lock=Lock(_admit, BEARER.scheme),
+    operations=(GENERATIONS, EDITS, _VARIATIONS),
+    models=MODELS,
+    family=by_name(MODELS),
+    words=envelope.WORDS,
+    mistake=envelope.mistake,
+    refusal=envelope.refusal,
+    answer=answer,
+    headers=headers,
+    response=RESPONSE,
+)

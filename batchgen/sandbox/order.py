@@ -14,6 +14,23 @@ class Asked:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An image that came with the request: its SHA-256 as the bill shows it, or `link:URL` or `id:ID` for one unseen.
+
+    What is unseen counts as 1024 pixels each way.
+    """
+
+    digest: str
+    width: int = 1024
+    height: int = 1024
+
+    @property
+    def seen(self) -> bool:
+        return ":" not in self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,13 @@ class Order:
     format: str = "png"
     background: str = "opaque"
     compression: int = 100
+    operation: str = "generate"  # or edit, or vary
+    inputs: tuple[Input, ...] = ()
+    mask: Input | None = None
+    delivery: str = ""  # url or b64_json, where the request says which
+    stream: bool = False
+    partials: int = 0  # unfinished images that a stream shows first
+    polled: bool = False  # answered with a task that is asked after
 
     @property
     def size(self) -> str:
@@ -45,6 +69,7 @@ class Usage:
 
     text_in: int
     image_out: int
+    image_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,13 @@ class CuttingProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serves on a socket that is bound already."""
+    """Serves on sockets that are bound already: the provider's first, that of its files second."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for listening in sockets or ():
-            print(f"sandbox listening on {_url(listening)}/v1", flush=True)
+        provider, files = (sockets or [])[:2]
+        print(f"sandbox listening on {url(provider)}/v1", flush=True)
+        print(f"sandbox files on {url(files)}", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it laments every request that is now cut off
@@ -66,6 +67,6 @@ def server(app: ASGIApp, keepalive: float) -> Server:
     return Server(config)
 
 
-def _url(listening: socket.socket) -> str:
+def url(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""The life of a request for images: admitted, checked, metered, painted, billed, handed over."""
+"""What is sold at: one set of books, limits and faults for every dialect, and the life of a request for images."""
 
 import itertools
 import math
@@ -9,16 +9,20 @@ from random import Random
 from uuid import uuid4
 
 import anyio
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
-from batchgen.sandbox import openai, tokens
+from batchgen.sandbox import body, stream, tokens
 from batchgen.sandbox.bill import Bill, Charge
 from batchgen.sandbox.delivery import Wire
+from batchgen.sandbox.dialect import Dialect, Operation, Sale, respond
 from batchgen.sandbox.faults import FAULTS, Fault, Plan
-from batchgen.sandbox.order import Answer, Asked, Order, Refused
+from batchgen.sandbox.files import Files
+from batchgen.sandbox.mistake import Mistaken
+from batchgen.sandbox.order import Answer, Asked, Order, Refused, Usage
 from batchgen.sandbox.paint import Painter
 from batchgen.sandbox.rate import Bucket
+from batchgen.sandbox.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,83 +39,152 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Studio:
-    """An ASGI application that sells images; every path that it serves shares its books, its limit and its faults."""
+    """What all dialects share."""
 
     bill: Bill
     plan: Plan
     painter: Painter
+    files: Files
     latency: Latency
     bucket: Bucket | None = None
     retry_after_header: bool = False
     any_model: bool = False
-    links: bool = False  # answers hold links to the images instead of their bytes
-    files: dict[str, tuple[Order, int]] = field(default_factory=dict)  # by name; painted whenever the link is fetched
-    _arrivals: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    links: bool = False  # images are delivered as links where a dialect leaves it open
+    flat: int | None = None  # nano-dollars an image, whatever its tokens
+    tasks: dict[str, Task] = field(default_factory=dict)  # by id
+    arrivals: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def price(self, order: Order, used: Usage) -> int:
+        return tokens.cost(used, order.family) if self.flat is None else order.n * self.flat
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """An ASGI application: where one operation of one dialect is sold."""
+
+    studio: Studio
+    dialect: Dialect
+    operation: Operation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire = Wire(scope, receive, send)
-        body = await wire.read()
-        if body is None:
+        content = await wire.read()
+        if content is None:
             return
-        asked = self._asked(scope, body)
+        asked = arrived(scope, content, next(self.studio.arrivals))
         try:
-            fault, answer = await self._serve(asked)
+            order = await self._order(asked)
         except Refused as no:
-            fault, answer = FAULTS["ok"], self._signed(openai.refusal(no.problem), asked)
+            await FAULTS["ok"].deliver(wire, self._refusal(no, asked))
+            return
+        fault, answer = await self._serve(wire, asked, order)
         await fault.deliver(wire, answer)
 
-    def _asked(self, scope: Scope, body: bytes) -> Asked:
-        return Asked(
-            ordinal=next(self._arrivals),
-            at=time.perf_counter(),
-            request_id=f"req_{uuid4().hex}",
-            path=scope["path"],
-            headers=Headers(scope=scope),
-            body=body,
-        )
+    async def _order(self, asked: Asked) -> Order:
+        """The order that passed every check; raises Refused."""
+        self.dialect.lock.admit(asked)
+        if self.operation.name == "generate":
+            return self._checked(asked)
+        return await anyio.to_thread.run_sync(self._checked, asked)  # looks at images
 
-    async def _serve(self, asked: Asked) -> tuple[Fault, Answer]:
-        """What to answer and how; nothing is billed when this raises Refused, save for an image that was refused."""
-        openai.admit(asked.headers)
-        order = openai.check(asked, self.any_model)
-        name = self.plan(asked.ordinal)
+    def _checked(self, asked: Asked) -> Order:
+        try:
+            given = body.read(asked, self.operation.tables, open_to_more=self.operation.open_to_more)
+            model = given.text("model")
+            family = self.dialect.family_of(model, any_model=self.studio.any_model)
+            if not family:
+                raise Refused(self.dialect.unknown_model(model))
+            return self.operation.order(given, self.operation.name, model, family)
+        except Mistaken as no:
+            raise Refused(self.dialect.mistake(no.mistake)) from None
+
+    async def _serve(self, wire: Wire, asked: Asked, order: Order) -> tuple[Fault, Answer]:
+        """What to answer and how: once a stream has begun, as its last events."""
+        name = self.studio.plan(asked.ordinal)
         fault = FAULTS[name]
-        if not fault.billed:
-            return fault, fault.instead or self._signed(openai.refusal(openai.declined(name, asked, order)), asked)
-        self._meter(order)
-        answer = await self._sell(asked, order, fault)
-        return fault, await anyio.to_thread.run_sync(fault.spoil, answer) if fault.spoil else answer
+        try:
+            if not fault.billed and fault.instead:
+                return fault, fault.instead(asked)
+            if not fault.billed:
+                raise Refused(self.dialect.declined(name, asked, order))
+            self._admit(order)
+            answer = await self._sell(wire, asked, order, fault)
+            if fault.breaks:
+                raise Refused(self.dialect.declined("500", asked, order))
+            answer = await anyio.to_thread.run_sync(fault.spoil, answer) if fault.spoil else answer
+        except Refused as no:
+            fault, answer = FAULTS["ok"], self._refusal(no, asked)
+        return fault, stream.finished(order, answer) if wire.begun else answer
 
-    def _meter(self, order: Order) -> None:
-        wait = self.bucket.take(order.n) if self.bucket else 0.0
-        if self.bucket and wait:
-            problem = openai.too_fast(order, self.bucket, wait)
-            headers = {"retry-after": str(math.ceil(wait))} if self.retry_after_header else {}
+    def _admit(self, order: Order) -> None:
+        """Refuses what comes too fast and what is unsafe."""
+        bucket = self.studio.bucket
+        wait = bucket.take(order.n) if bucket else 0.0
+        if bucket and wait:
+            problem = self.dialect.too_fast(order, bucket, wait)
+            headers = {"retry-after": str(math.ceil(wait))} if self.studio.retry_after_header else {}
             raise Refused(replace(problem, headers=headers))
-
-    async def _sell(self, asked: Asked, order: Order, fault: Fault) -> Answer:
-        """Makes the images, then bills them: also when the client has left by then, as providers do."""
         if "[moderated]" in order.prompt:
-            raise Refused(openai.unsafe("input"))
-        await anyio.sleep(self.latency(asked.ordinal))
-        used = tokens.usage(order)
-        usage, nano_usd = openai.usage(used), tokens.cost(used, order.family)
+            raise Refused(self.dialect.unsafe("input"))
+
+    async def _sell(self, wire: Wire, asked: Asked, order: Order, fault: Fault) -> Answer:
+        """Makes the images, then bills them: also when the client has left by then, as providers do."""
+        seconds = self.studio.latency(asked.ordinal)
+        if order.polled:
+            return self._promise(asked, order, seconds, fault)
+        if order.stream:
+            await wire.begin(200, {**stream.HEADERS, **self._signature(asked)})
+            await stream.partials(wire, order, self.studio.painter, 10 * asked.ordinal, seconds)
+        else:
+            await anyio.sleep(seconds)
         if "[moderated-output]" in order.prompt:
-            self.bill.add(Charge(asked, order, usage, nano_usd, fate="refused-output"))
-            raise Refused(openai.unsafe("output"))
+            self._charge(asked, order, "refused-output")
+            raise Refused(self.dialect.unsafe("output"))
         data = [await self._item(asked, order, nth) for nth in range(order.n)]
-        self.bill.add(Charge(asked, order, usage, nano_usd, fault.fate))
-        return self._signed(openai.images(order, data, usage), asked)
+        usage, nano_usd = self._charge(asked, order, fault.fate)
+        sale = Sale(asked, order, data, usage, nano_usd, time.perf_counter() - asked.at)
+        return self._signed(self.dialect.answer(sale), asked)
+
+    def _promise(self, asked: Asked, order: Order, seconds: float, fault: Fault) -> Answer:
+        """A task, which is paid for at once."""
+        links = [self.studio.files.link(order, 10 * asked.ordinal + nth) for nth in range(order.n)]
+        task = Task(order, links, seconds)
+        self.studio.tasks[task.id] = task
+        self._charge(asked, order, task.fate or fault.fate)
+        query = f"http://{asked.headers['host']}/{self.dialect.name}/v1/images/tasks/{task.id}"
+        about = {"task_id": task.id, "object": "image", "model": order.model, "status": "created"}
+        answer = respond({"code": 200, "message": "success", "data": {**about, "urls": {"query": query}}})
+        return self._signed(answer, asked)
+
+    def _charge(self, asked: Asked, order: Order, fate: str) -> tuple[dict[str, object], int]:
+        used = tokens.usage(order)
+        usage, nano_usd = tokens.told(used), self.studio.price(order, used)
+        self.studio.bill.add(Charge(self.dialect.name, asked, order, usage, nano_usd, fate))
+        return usage, nano_usd
 
     async def _item(self, asked: Asked, order: Order, nth: int) -> bytes:
         number = 10 * asked.ordinal + nth
-        if not self.links:
-            picture = await self.painter(order, number)
-            return b'{"b64_json": "%b"}' % picture.base64
-        name = f"{uuid4().hex}.{order.format}"
-        self.files[name] = order, number
-        return b'{"url": "http://%b/files/%b"}' % (asked.headers["host"].encode(), name.encode())
+        if (order.delivery or ("url" if self.studio.links else self.dialect.delivery)) == "url":
+            return b'{"url": "%b"}' % self.studio.files.link(order, number).encode()
+        return b'{"b64_json": "%b"}' % (await self.studio.painter(order, number)).base64
+
+    def _refusal(self, no: Refused, asked: Asked) -> Answer:
+        return self._signed(self.dialect.refusal(no.problem, asked), asked)
 
     def _signed(self, answer: Answer, asked: Asked) -> Answer:
-        took = time.perf_counter() - asked.at
-        return replace(answer, headers={**answer.headers, **openai.headers(asked, self.bucket, took)})
+        return replace(answer, headers={**answer.headers, **self._signature(asked)})
+
+    def _signature(self, asked: Asked) -> dict[str, str]:
+        return self.dialect.headers(asked, self.studio.bucket, time.perf_counter() - asked.at)
+
+
+def arrived(scope: Scope, content: bytes = b"", ordinal: int = 0) -> Asked:
+    return Asked(
+        ordinal=ordinal,
+        at=time.perf_counter(),
+        request_id=f"req_{uuid4().hex}",
+        path=scope["path"],
+        headers=Headers(scope=scope),
+        body=content,
+        query=QueryParams(scope["query_string"]),
+    )

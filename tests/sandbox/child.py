@@ -30,6 +30,19 @@ class Child:
         url = f"{self.url}/images/generations"
         return self.client.post(url, headers=headers, json={**ORDER, **order}, timeout=timeout)
 
+    def post(self, path: str, headers: dict[str, str] | None = None, **sent: Any) -> httpx.Response:
+        """To any dialect: `path` is what comes behind the port."""
+        headers = {"Authorization": f"Bearer {KEY}", **(headers or {})}
+        return self.client.post(f"{self.root}/{path}", headers=headers, timeout=20, **sent)
+
+    def get(self, path: str) -> httpx.Response:
+        return self.client.get(f"{self.root}/{path}", headers={"Authorization": f"Bearer {KEY}"})
+
+    def fetches(self) -> list[dict[str, Any]]:
+        """What reached the origin that links lead to."""
+        fetches: list[dict[str, Any]] = self.client.get(f"{self.root}/__fetches").json()
+        return fetches
+
     def bill(self) -> dict[str, Any]:
         bill: dict[str, Any] = self.client.get(f"{self.root}/__bill").json()
         return bill

@@ -18,6 +18,14 @@ def sandbox() -> Iterator[Child]:
     shared.end()
 
 
+@pytest.fixture(scope="session")
+def cached() -> Iterator[Child]:
+    """With small images that nobody has to paint, for tests that look at words and shapes."""
+    shared = child.start("--paint", "cached", "--paint-bytes", "2000")
+    yield shared
+    shared.end()
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts a sandbox with flags of its own, ended with the test."""

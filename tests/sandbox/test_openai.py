@@ -54,7 +54,6 @@ def image_of(item: dict[str, Any]) -> Image.Image:
         ({"output_format": "svg", "model": NEWEST}, "output_format"),
         ({"output_compression": 80}, "output_compression"),
         ({"output_compression": 101, "output_format": "jpeg"}, "output_compression"),
-        ({"stream": True}, "stream"),
         ({"stream": "no"}, "stream"),
         ({"partial_images": 1}, "partial_images"),
         ({"frame_count": 9}, "frame_count"),

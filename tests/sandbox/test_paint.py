@@ -10,8 +10,6 @@ from PIL import Image
 from batchgen.sandbox import paint
 from batchgen.sandbox.order import Order
 
-from .conftest import Start
-
 
 def order(prompt: str = "A fox", file_format: str = "png", background: str = "opaque") -> Order:
     return Order("gpt-image-2", "2", prompt, 1024, 768, "low", format=file_format, background=background)
@@ -44,13 +42,3 @@ def test_stock_has_the_format_and_background_asked(file_format: str, background:
     picture = asyncio.run(paint.Stock(1_000)(order(file_format=file_format, background=background), 1))
     image = Image.open(io.BytesIO(picture.raw))
     assert (image.format, image.has_transparency_data) == (file_format.upper(), background == "transparent")
-
-
-def test_links_lead_to_the_image_and_take_no_key(start: Start) -> None:
-    sandbox = start("--delivery", "url")
-    links = [item["url"] for item in sandbox.generate(output_format="webp", n=2).json()["data"]]
-    replies = [sandbox.client.get(link) for link in links]
-    assert [reply.headers["content-type"] for reply in replies] == ["image/webp"] * 2
-    assert Image.open(io.BytesIO(replies[0].content)).size == (1024, 1024)
-    assert sandbox.client.get(links[0], headers={"Authorization": "Bearer k"}).status_code == 400
-    assert sandbox.client.get(f"{sandbox.root}/files/none.png").status_code == 404

@@ -33,6 +33,7 @@ def test_it_says_where_it_listens_and_really_does(start: Start) -> None:
         (("--faults", "cut=0.7,429=0.4"), "not be more than 1"),
         (("--script", "ok boom"), "'boom' is not one of"),
         (("--script", "ok", "--faults", "cut=1"), "not allowed with"),
+        (("--file-faults", "404 boom"), "'boom' is not one of ok, 404"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags: tuple[str, ...], complaint: str) -> None:

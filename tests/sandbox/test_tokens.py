@@ -29,6 +29,7 @@ def order(family: str, quality: str, width: int, height: int) -> Order:
         ("2.6", "high", 1024, 1024, 1756),
         ("1-mini", "low", 1024, 1024, 272),
         ("1.5", "high", 1536, 1024, 6208),
+        ("1", "medium", 1024, 1536, 1584),
     ],
 )
 def test_an_image_takes_its_published_tokens(family: str, quality: str, width: int, height: int, expected: int) -> None:
@@ -41,7 +42,29 @@ def test_a_prompt_takes_about_a_token_for_four_bytes(prompt: str, expected: int)
 
 
 @pytest.mark.parametrize(
-    ("family", "nano_usd"), [("1-mini", 10 * 2_000 + 272 * 8_000), ("1.5", 10 * 5_000 + 272 * 32_000)]
+    ("family", "nano_usd"),
+    [
+        ("1", 10 * 5_000 + 7 * 10_000 + 272 * 40_000),
+        ("1-mini", 10 * 2_000 + 7 * 2_500 + 272 * 8_000),
+        ("1.5", 10 * 5_000 + 7 * 8_000 + 272 * 32_000),
+        ("2", 10 * 5_000 + 7 * 8_000 + 272 * 30_000),
+    ],
 )
 def test_a_cost_is_whole_nano_dollars(family: str, nano_usd: int) -> None:
-    assert tokens.cost(Usage(text_in=10, image_out=272), family) == nano_usd
+    assert tokens.cost(Usage(text_in=10, image_out=272, image_in=7), family) == nano_usd
+
+
+@pytest.mark.parametrize(
+    ("family", "width", "height", "expected"),
+    [
+        ("2", 512, 512, 1024),
+        ("2", 100, 17, 14),
+        ("any", 4096, 4096, 1536),
+        ("1", 1024, 1024, 65 + 129),
+        ("1.5", 1024, 1536, 65 + 2 * 129),
+        ("1-mini", 4096, 1024, 65 + 4 * 129),
+        ("1", 10, 10, 65 + 129),
+    ],
+)
+def test_an_image_that_comes_along_takes_tokens_too(family: str, width: int, height: int, expected: int) -> None:
+    assert tokens.input_tokens(width, height, family) == expected
