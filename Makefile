@@ -1,12 +1,15 @@
-# make demo | test | check | bench | torture: each sets up what it needs in .venv first.
+# make demo | dialects | test | check | bench | torture: each sets up what it needs in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench torture clean
+.PHONY: demo dialects test check bench torture clean
 
 demo: .venv/installed
 	$(BIN)/batchgen run jobs/demo.yaml
 	$(BIN)/batchgen report jobs/demo.yaml
+
+dialects: .venv/dev
+	$(BIN)/python -m tests.dialects
 
 test: .venv/dev
 	$(BIN)/python -m pytest

@@ -197,7 +197,7 @@ def task(db: sqlite3.Connection, key: str) -> Row | None:
 
 def saved_images(db: sqlite3.Connection) -> Iterator[Row]:
     """Every image that was reported as saved, wanted or not."""
-    return (dict(row) for row in db.execute("SELECT path, sha256, bytes FROM images WHERE state = 'saved' ORDER BY id"))
+    return (dict(row) for row in db.execute("SELECT path, sha256, bytes FROM images WHERE path != '' ORDER BY id"))
 
 
 def wanted_images(db: sqlite3.Connection) -> Iterator[Row]:

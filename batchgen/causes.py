@@ -67,7 +67,7 @@ class Causes:
 
     def _why(self, spec: Spec, gone: Sequence[Spec]) -> str:
         if spec in self._had.values():
-            return "rows that had not this combination before"
+            return "rows or images that had not this combination before"
         near = _nearest(spec, list(self._had.values()))
         changed = _differences(near, spec)
         if gone and len(_differences(_nearest(spec, gone), spec)) <= len(changed):

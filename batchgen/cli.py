@@ -23,6 +23,7 @@ VERBS = {
     "resolve": "State whether unanswered requests were billed.",
     "verify": "Hold the ledger, the files and their checksums against each other.",
     "sandbox": "Serve a pretend provider on this machine.",
+    "providers": "What each provider of the catalog speaks, takes and costs.",
     "schema": "A JSON Schema of manifests, for editors.",
     "doctor": "Look at this machine: what a night's run rests on.",
 }

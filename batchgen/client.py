@@ -1,11 +1,11 @@
 """One Request out, one Reply back, its body streamed to a file. httpx's only door."""
 
-import json
 import logging
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +14,20 @@ from typing import BinaryIO, Self
 import anyio
 import httpx
 
-from batchgen import __version__, disk
+from batchgen import __version__, disk, links
+from batchgen import body as bodies
 from batchgen.catalog import loopback
-from batchgen.errors import Blocked, ProviderError, Rejected, StorageError, Unknown, Unsent, Unusable, UsageError
+from batchgen.errors import (
+    Blocked,
+    ProviderError,
+    Rejected,
+    StorageError,
+    Transient,
+    Unknown,
+    Unsent,
+    Unusable,
+    UsageError,
+)
 from batchgen.text import clean
 from batchgen.wire import Reply, Request
 
@@ -27,18 +38,27 @@ TROUBLE = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, Unicod
 CONNECT = 15.0  # seconds
 SPILL = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 IN_MEMORY = 256 * 1024  # bytes of a body that are not worth a file of their own on the event loop
+STREAM = "text/event-stream"
+FINISHED = re.compile(rb'^data:.*"type": ?"image_\w+\.completed".*\r?\n\r?\n', re.MULTILINE)
+"""An event with a whole image in it, to its end."""
 for name in ("httpx", "httpcore"):  # their INFO lines show signed links, their DEBUG lines cookies
     logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where requests go and with which headers; those of `auth` go to the provider alone."""
+    """Where requests go and with which headers; those of `auth`, and the query, go to the provider alone.
+
+    Files that go along lie in `folder`.
+    """
 
     base_url: str
     auth: Mapping[str, str]
     timeout: float  # seconds, for a whole exchange
     keepalive: float  # seconds that an idle connection is used again
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = Path()
 
 
 class Client:
@@ -61,17 +81,21 @@ class Client:
         """Send a request and take in the reply's raw body; a large one is streamed to `sink`.
 
         Raises Unsent where it never left, Unknown where it left and no whole reply came, Blocked where the host cannot
-        be trusted, Unusable where the body is beyond all bounds, StorageError where the disk cannot take it.
+        be trusted, Rejected where a file is not as planned, Unusable where the body is beyond all bounds, StorageError
+        where the disk cannot take it.
         """
+        body = await bodies.body(request, self._access.folder)
         try:
             with anyio.fail_after(self._access.timeout):
-                return await self._exchange(request, sink, headers)
-        except anyio.get_cancelled_exc_class():
+                return await self._exchange(request, body, sink, headers)
+        except (anyio.get_cancelled_exc_class(), Rejected):
             await self._renew()
             raise
         except TROUBLE as error:
             trouble = self._named(error)
         await self._renew()
+        if body and not body.left and isinstance(trouble, Unknown):
+            trouble = Transient(f"cut off before all of the request had left: {trouble}", code="cut_in_upload")
         raise trouble  # out here, so that no chain of causes leads to a header's value
 
     def _named(self, error: Exception) -> ProviderError:
@@ -79,19 +103,32 @@ class Client:
             return Unknown(f"no whole answer within {self._access.timeout:g} s", code="timeout")
         return _named(error)
 
-    async def _exchange(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:
-        auth = self._access.auth if request.auth else {}
+    async def _exchange(
+        self, request: Request, body: bodies.Body | None, sink: Sink, headers: Mapping[str, str]
+    ) -> Reply:
+        headers = {**self._access.headers, **(self._access.auth if request.auth else {}), **headers}
         url = request.url if "://" in request.url else f"{self._access.base_url}/{request.url}"
-        content = None if request.json is None else json.dumps(request.json, ensure_ascii=False).encode()
-        kind = {} if content is None else {"content-type": "application/json"}
-        asked = self._http.build_request(request.method, url, content=content, headers={**kind, **auth, **headers})
+        extensions: dict[str, object] = {}
+        if body:
+            headers |= {"content-type": body.content_type, "content-length": str(body.length)}
+        if not request.auth and httpx.URL(url).host != httpx.URL(self._access.base_url).host:
+            url, host = await links.pinned(url)
+            headers, extensions = {**headers, "host": host}, {"sni_hostname": httpx.URL(request.url).host}
+        asked = self._http.build_request(
+            request.method,
+            url,
+            content=body,
+            headers=headers,
+            params=self._access.query if request.auth else None,
+            extensions=extensions,
+        )
         response = await self._http.send(asked, stream=True)
         try:
-            body = await _pour(response, sink, request.body_most)
+            poured = await _pour(response, sink, request.body_most)
         finally:
             with anyio.CancelScope(shield=True):  # a whole answer is not thrown away at the door
                 await response.aclose()
-        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
+        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, poured)
 
     async def _renew(self) -> None:
         """A client that was cut off in the middle is thrown away."""
@@ -108,6 +145,12 @@ async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path
             poured.take(chunk)
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
+    except httpx.HTTPError:
+        poured.close()
+        if response.headers.get("content-type", "").startswith(STREAM) and FINISHED.search(poured.read()):
+            return poured.body  # all that was asked for came before the cut
+        poured.drop()
+        raise
     except BaseException:
         poured.drop()
         raise
@@ -157,6 +200,10 @@ class Poured:
         self.close()
         if self._path:
             self._path.unlink(missing_ok=True)
+
+    def read(self) -> bytes:
+        """What came so far."""
+        return self._path.read_bytes() if self._path else b"".join(self._chunks)
 
     @property
     def body(self) -> bytes | Path:

@@ -12,6 +12,7 @@ from batchgen import shelf
 from batchgen.causes import Causes
 from batchgen.errors import UsageError
 from batchgen.expand import Cast, Expansion
+from batchgen.inputs import Gallery
 from batchgen.manifest import Manifest
 from batchgen.rows import Row
 from batchgen.shelf import Shelf
@@ -25,7 +26,7 @@ Item = tuple[Row, Cast, int, str]
 
 @dataclass(slots=True)
 class Part:
-    """What is wanted of one variant, in tasks; the bytes are those of the prompts of what is to do."""
+    """What is wanted of one variant, in tasks; the bytes of prompts and tokens of images are those of what is to do."""
 
     variant: Variant
     tasks: int = 0
@@ -34,11 +35,15 @@ class Part:
     todo: int = 0
     prompt_bytes: int = 0
     longest: int = 0
+    input_tokens: int = 0
+    most_tokens: int = 0
 
-    def add_todo(self, count: int, prompt_bytes: int) -> None:
+    def add_todo(self, count: int, prompt_bytes: int, input_tokens: int) -> None:
         self.todo += count
         self.prompt_bytes += count * prompt_bytes
         self.longest = max(self.longest, prompt_bytes)
+        self.input_tokens += count * input_tokens
+        self.most_tokens = max(self.most_tokens, input_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Survey:
 
     `fingerprint` is that of all that was compared, `read` that of the rows alone. `chosen` are the tasks of a sample,
     where one was asked for, `names` what the user calls their rows, `left` how many tasks are not among them.
+    `gallery` are the files to edit as they were found.
     """
 
     parts: tuple[Part, ...]
@@ -60,6 +66,7 @@ class Survey:
     chosen: tuple[Task, ...] | None = None
     names: tuple[Name, ...] = ()
     left: int = 0
+    gallery: Gallery | None = None
 
     @property
     def tasks(self) -> int:
@@ -103,8 +110,7 @@ def queued(ledger: Path, reopen: Collection[TaskState] = ()) -> Survey:
             says = "the last run was cut off before it had written down all that is wanted"
             raise UsageError(f"{says}: run the manifest itself, not the folder. Nothing was sent.")
         parts = tuple(
-            Part(each.variant, each.tasks, 0, each.done, each.todo, each.prompt_bytes, each.longest)
-            for each in there.volumes(reopen)
+            Part(each.variant, each.tasks, 0, each.done, each.todo, *each.of_todo) for each in there.volumes(reopen)
         )
     return Survey(parts, settled=True)
 
@@ -121,6 +127,7 @@ class _Comparison:
     manifest: Manifest
     shelf: Shelf | None
     reopen: frozenset[TaskState]
+    gallery: Gallery = field(init=False)
     expansion: Expansion = field(init=False)
     causes: Causes | None = field(init=False)
     asked: bytearray = field(init=False)  # by seq: whether the manifest asks for it
@@ -129,7 +136,8 @@ class _Comparison:
     paths: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     def __post_init__(self) -> None:
-        self.expansion = Expansion(self.manifest)
+        self.gallery = Gallery(self.manifest.folder)
+        self.expansion = Expansion(self.manifest, self.gallery)
         # what was never asked for as a whole has no other cause than that
         whole = self.shelf is not None and self.shelf.enqueued() not in ("", UNFINISHED)
         self.causes = Causes(self.shelf) if self.shelf and whole else None
@@ -184,11 +192,11 @@ class _Comparison:
     def take_row(self, row: Row) -> None:
         """With nothing to compare it is arithmetic."""
         size, samples = len(row.prompt.encode()), self.manifest.samples
-        for cast in self.expansion.casts(row.settings):
+        for cast in self.expansion.casts(row):
             part = self.part(cast)
             part.tasks += samples
             part.new += samples
-            part.add_todo(samples, size)
+            part.add_todo(samples, size, cast.input_tokens(row))
 
     def take(self, block: list[Item], there: Shelf) -> None:
         known = there.known([item[3] for item in block])
@@ -207,7 +215,7 @@ class _Comparison:
             part.tasks += 1
             part.done += state == "done"
             if state in self.reopen or (state in OPEN and wanted not in ("waived", "forgone")):
-                part.add_todo(1, len(row.prompt.encode()))
+                part.add_todo(1, len(row.prompt.encode()), cast.input_tokens(row))
         if new and self.causes:
             self.causes.new([(row.prompt, cast.variant, sample) for row, cast, sample, _ in new], there)
 
@@ -215,7 +223,7 @@ class _Comparison:
         part = self.part(cast)
         part.tasks += 1
         part.new += 1
-        part.add_todo(1, len(row.prompt.encode()))
+        part.add_todo(1, len(row.prompt.encode()), cast.input_tokens(row))
 
     def part(self, cast: Cast) -> Part:
         found = self.parts.get(id(cast))
@@ -238,6 +246,7 @@ class _Comparison:
             fingerprint=mark,
             read=self.expansion.digest,
             chosen=chosen,
+            gallery=self.gallery,
         )
 
 

@@ -1,15 +1,20 @@
 """Usage × prices → money, as an interval; and what a request will cost before it is sent. Nano-dollars throughout."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchgen import catalog
 from batchgen.catalog import Model, Provider, SizeRule, Tariff
-from batchgen.task import Usage, Variant
+from batchgen.task import Input, Usage, Variant
 
 NANO_PER_TOKEN = 1000  # 1 USD per million tokens is 1,000 nano-dollars a token
 NANO = 1_000_000_000
 UNBOUNDED = ("gif", "svg")  # many frames; an author model with a bill of its own
+INPUTS_SPREAD = 2  # how many times the expected tokens images that go in may take: a mask may count, too
+PATCH, PATCHES_MOST, TILE = 16, 1536, 512  # pixels, tokens, pixels
+UNSEEN = 2048  # pixels of an image that only the provider can see
+PARTIAL = 100  # tokens of a picture that a stream shows on the way
 TEXT_OVERHEAD = 64  # tokens that a provider adds around a prompt, at most
 
 
@@ -30,19 +35,21 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What one variant costs: a fixed part for the images, and a part for each byte of the prompt."""
+    """What one variant costs: a fixed part for the images, and parts for each byte of the prompt and each image in."""
 
     images: Money
     text_rate: float  # nano-dollars a text token
+    image_rate: float = 0.0  # nano-dollars a token of an image that goes in
 
-    def of(self, prompt_bytes: int, requests: int = 1) -> Money:
-        """For that many bytes of prompts, sent in that many requests."""
+    def of(self, prompt_bytes: int, requests: int = 1, input_tokens: int = 0) -> Money:
+        """For that many bytes of prompts and expected tokens of images, sent in that many requests."""
         text = Money(
             low=0,
             expected=round(self.text_rate * (prompt_bytes / 3)),
             high=round(self.text_rate * (prompt_bytes + TEXT_OVERHEAD * requests)),  # a token is a byte or more
         )
-        return self.images * requests + text
+        into = round(self.image_rate * input_tokens)
+        return self.images * requests + text + Money(0, into, INPUTS_SPREAD * into)
 
 
 def quote(tariff: Tariff | None, model: Model | None, variant: Variant) -> Quote | None:
@@ -57,19 +64,49 @@ def quote(tariff: Tariff | None, model: Model | None, variant: Variant) -> Quote
     rate = tariff.price.image_out * NANO_PER_TOKEN * variant.images
     low, expected, high = _image_tokens(model, variant)
     spread = 1 + model.tokens.spread
-    images = Money(round(rate * low / spread), round(rate * expected), round(rate * high * spread))
-    return Quote(images, tariff.price.text_in * NANO_PER_TOKEN)
+    partials = variant.param("partial_images", 0)
+    shown = PARTIAL * partials if isinstance(partials, int) else 0  # a stream may show fewer
+    images = Money(round(rate * low / spread), round(rate * (expected + shown)), round(rate * (high * spread + shown)))
+    return Quote(images, tariff.price.text_in * NANO_PER_TOKEN, tariff.price.image_in * NANO_PER_TOKEN)
+
+
+def input_tokens(model: Model | None, variant: Variant, inputs: Iterable[Input]) -> int:
+    """What the images of an edit are expected to take; a mask is expected to be free."""
+    if model is None:
+        return 0
+    fine = variant.param("input_fidelity") == "high"
+    return sum(_tokens_in(model, each.width, each.height, fine) for each in inputs if not each.area)
+
+
+def _tokens_in(model: Model, width: int, height: int, fine: bool) -> int:
+    width, height = width or UNSEEN, height or UNSEEN
+    if model.image_tokens == "patches":
+        return min(PATCHES_MOST, -(-width // PATCH) * -(-height // PATCH))
+    shrunk = min(1.0, 2048 / max(width, height))
+    shrunk *= min(1.0, TILE / (shrunk * min(width, height)))
+    tiles = math.ceil(round(width * shrunk, 6) / TILE) * math.ceil(round(height * shrunk, 6) / TILE)
+    return 65 + 129 * tiles + fine * (4160 if width == height else 6240)
 
 
 def quoted(variant: Variant, provider: Provider | None) -> Quote | None:
     """What a variant will cost at its provider, by the catalog; None where that is not known."""
     if provider is None:
         return None
-    return quote(catalog.tariff(provider, variant.model), catalog.model(variant.model), variant)
+    asked = _spelled_out(variant, provider)
+    return quote(catalog.tariff(provider, variant.model), catalog.model(variant.model, provider), asked)
+
+
+def _spelled_out(variant: Variant, provider: Provider) -> Variant:
+    """With what the provider takes where nothing is set, as far as that decides about money."""
+    set_ = dict(variant.params)
+    left = {name: value for name in ("quality", "size") if name not in set_ and (value := provider.default(name))}
+    return replace(variant, params=tuple(sorted({**left, **set_}.items())))
 
 
 def price(tariff: Tariff | None, usage: Usage | None, images: int) -> int | None:
     """What an answer cost, from its usage; None where no usage came, or no price is known."""
+    if usage and usage.charged is not None:
+        return usage.charged
     if tariff is None:
         return None
     if tariff.price.image is not None:
@@ -109,6 +146,11 @@ def _image_tokens(model: Model, variant: Variant) -> tuple[float, float, float]:
     quality, size = variant.param("quality", "auto"), variant.param("size", "auto")
     qualities = model.qualities if quality == "auto" else (str(quality),)
     likely = "medium" if quality == "auto" else str(quality)
+    if (
+        model.tokens.table and size != "auto" and size not in model.tokens.table[likely]
+    ):  # another provider's: like the model's, at most
+        most = max(tokens for each in qualities for tokens in model.tokens.table[each].values())
+        return 0, most, most
     found = [output_tokens(model, each, *edges) for each in qualities for edges in _sizes(model, size)]
     return min(found), output_tokens(model, likely, *next(iter(_sizes(model, size)))), max(found)
 

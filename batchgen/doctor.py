@@ -85,7 +85,7 @@ def findings(runs: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield from proxies(environ)
     yield from certificates(environ)
-    for provider in catalog.providers().values():
+    for provider in {each.api_key_env: each for each in reversed([*catalog.providers().values()])}.values():
         yield from account(environ, provider)
 
 
@@ -307,7 +307,7 @@ def account(environ: Mapping[str, str], provider: Provider) -> Iterator[Finding]
     if url:
         mark, says = _leads(url, provider)
         yield Finding(mark, provider.base_url_env, says)
-    if provider.api_key_env:
+    if environ.get(provider.api_key_env) or provider.api_key_env == "OPENAI_API_KEY":
         mark, says = _key(environ.get(provider.api_key_env, ""), provider.name)
         yield Finding(mark, provider.api_key_env, says)
 

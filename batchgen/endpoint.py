@@ -2,13 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from batchgen import catalog
-from batchgen.catalog import Provider
+from batchgen.catalog import Intake, Parameter, Price, Provider, Rule
 from batchgen.document import Loc
-from batchgen.form import ProviderForm, check
+from batchgen.form import ProviderForm, RefinedForm, check
 from batchgen.problems import Problems, not_one_of, unfit
+
+LOOPBACK = "127.0.0.1"
+OWN = ProviderForm.model_fields.keys() - RefinedForm.model_fields.keys()
+"""What only a host of the user's own has."""
+
+
+class Told(TypedDict):
+    """What a manifest may say of any provider."""
+
+    price: Price | None
+    prompt_most: int | None
+    idempotency: bool
+    models: Mapping[str, str]
+    send: Mapping[str, str]
+    edit: Intake | None
+    vary: Intake | None
+    parameters: Mapping[str, Parameter]
+    rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +41,17 @@ class Doors:
     def read(self, value: object, loc: Loc, problems: Problems) -> Provider | None:
         """The provider; or None, and `problems` knows why."""
         found = self._described(value, loc, problems) if isinstance(value, dict) else self._named(value, loc, problems)
-        return _rehearsed(found) if found and self.rehearse else found
+        if found is None:
+            return None
+        return _rehearsed(found) if self.rehearse else replace(found, links=(*found.links, *sorted(self.trusted or ())))
 
     def _named(self, value: object, loc: Loc, problems: Problems) -> Provider | None:
         name = problems.document.text(loc, value)
         if name in catalog.providers():
-            return catalog.provider(name, self.environ)
+            found = catalog.provider(name, self.environ)
+            if not (found.base_url or self.rehearse):
+                problems.add(loc, f"{name} has no address of its own: export {found.base_url_env}=https://…")
+            return found
         if isinstance(value, list):
             problems.several(loc, value)
         elif value is None:
@@ -37,38 +61,74 @@ class Doors:
         return None
 
     def _described(self, value: dict[str, object], loc: Loc, problems: Problems) -> Provider | None:
+        name = problems.document.text((*loc, "name"), value.get("name", ""))
+        if name in catalog.providers() and not value.keys() & OWN:
+            return self._refined(value, name, loc, problems)
         form = check(ProviderForm, value, loc, problems)
         if form is None:
             return None
-        _check_name(problems.document.text((*loc, "name"), form.name), loc, problems)
+        _check_name(name, loc, problems)
         if not self.rehearse and self.trusted is not None:
             _check_host(form, loc, self.trusted, problems)
         _check_price(form, loc, problems)
-        return _provider(form, problems.document.text((*loc, "name"), form.name))
+        return _provider(form, name)
+
+    def _refined(self, value: dict[str, object], name: str, loc: Loc, problems: Problems) -> Provider | None:
+        """A provider of the catalog, of which the manifest knows more: its price, above all."""
+        form, known = check(RefinedForm, value, loc, problems), self._named(name, (*loc, "name"), problems)
+        if form is None or known is None:
+            return None
+        _check_price(form, loc, problems)
+        return replace(known, links=(*known.links, *form.links), **_told(form, known))
 
 
 def _provider(form: ProviderForm, name: str) -> Provider:
-    """What the catalog says of the dialect's first provider, but for what belongs to that one's own host."""
-    known = next(entry for entry in catalog.providers().values() if entry.dialect == form.dialect)
-    return Provider(
-        dialect=form.dialect,
+    """What the catalog says of the one that it speaks like, but for what belongs to that one's own host."""
+    known = catalog.providers()[form.dialect]
+    return replace(
+        known,
         base_url=form.base_url,
         name=name,
         identity=name or f"{form.dialect}@{catalog.origin(form.base_url)}",
+        assumed=bool(known.prices),
+        base_url_env="",
         api_key_env=form.api_key_env,
-        prices=known.prices,
-        price=form.price,
-        prompt_most=form.prompt_most or known.prompt_most,
-        idempotency=form.idempotency,
-        parameters={**known.parameters, **form.parameters},
-        rules=known.rules,
+        key_header=form.key_header or known.key_header,
+        headers_env={},
+        query=form.query or known.query,
+        hosts=(),
+        links=tuple(form.links),
+        generate=form.generate or known.generate,
+        **_told(form, replace(known, price=None)),
     )
+
+
+def _told(form: RefinedForm, known: Provider) -> Told:
+    """What a manifest says of a provider, in place of what the catalog does."""
+    return {
+        "price": form.price or known.price,
+        "prompt_most": form.prompt_most or known.prompt_most,
+        "idempotency": form.idempotency or known.idempotency,
+        "models": {**known.models, **form.models},
+        "send": {**known.send, **form.send},
+        "edit": form.edit or known.edit,
+        "vary": form.vary or known.vary,
+        "parameters": {**known.parameters, **form.parameters},
+        "rules": (*known.rules, *form.rules),
+    }
 
 
 def _rehearsed(provider: Provider) -> Provider:
     """The same provider, played by the sandbox: no key, no money, and a name that says so in every report."""
-    identity = provider.identity if provider.pretend else f"sandbox:{provider.identity}"
-    return replace(provider, base_url=catalog.SANDBOX, identity=identity, api_key_env="", headers_env={}, pretend=True)
+    return replace(
+        provider,
+        base_url=catalog.SANDBOX + ("/v1" if provider.like == catalog.SANDBOX else f"/{provider.like}/v1"),
+        identity=provider.identity if provider.pretend else f"sandbox:{provider.identity}",
+        api_key_env="",
+        headers_env={},
+        links=(LOOPBACK,),
+        pretend=True,
+    )
 
 
 def _check_name(name: str, loc: Loc, problems: Problems) -> None:
@@ -99,7 +159,7 @@ def _hosts(api_key_env: str) -> frozenset[str]:
     return frozenset(host for entry in owners for host in entry.hosts)
 
 
-def _check_price(form: ProviderForm, loc: Loc, problems: Problems) -> None:
+def _check_price(form: RefinedForm, loc: Loc, problems: Problems) -> None:
     price = form.price
     if price is None:
         return

@@ -86,6 +86,10 @@ class Pending(ProviderError):
     """Bought, and the images are still with the provider: asking again is free."""
 
 
+class Gone(Pending):
+    """Bought, and the provider has it no more, or never had: asked for often enough, a person decides."""
+
+
 class Refused(ProviderError):
     """The provider's safety system said no; `billed` where it looked at a finished image first."""
 

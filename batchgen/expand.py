@@ -5,30 +5,42 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
+from batchgen import catalog, costs, sizes
+from batchgen.catalog import Model
 from batchgen.errors import ManifestError
+from batchgen.inputs import Gallery
 from batchgen.manifest import Manifest
 from batchgen.paths import Namer, paths
 from batchgen.rows import Row, rows
-from batchgen.task import Identity, Params, Task, Variant, canonical
+from batchgen.task import Identity, Operation, Params, Task, Variant, canonical
 
 TASKS_MOST = 10**8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cast:
-    """One variant as the rows of some settings are sent in it, and what makes its keys and paths."""
+    """One variant as the rows of some settings are sent in it, and what makes its keys and paths.
+
+    Its size is the one that `match` comes to, its keys are those of `match`: what the user asked for.
+    """
 
     variant: Variant
     cell: int  # which combination of the matrix it comes from
     identity: Identity
     namer: Namer
+    model: Model | None
+
+    def input_tokens(self, row: Row) -> int:
+        """What a row's images are expected to take."""
+        return costs.input_tokens(self.model, self.variant, row.inputs) if row.inputs else 0
 
 
 class Expansion:
     """A manifest's tasks. `rows` and `duplicates` count what went by so far; `casts` are the variants that occurred."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, gallery: Gallery) -> None:
         self._manifest = manifest
+        self._gallery = gallery
         self._paths = paths(manifest)
         self._samples = range(1, manifest.samples + 1)
         self._cast: dict[str, tuple[Cast, ...]] = {}
@@ -49,7 +61,7 @@ class Expansion:
         """Every row, and whether it is the first of its kind. Refuses more tasks than a job can have."""
         self._refuse(sum(prod(len(values) for _, values in each.vars) for each in self._manifest.sources))
         seen: set[bytes] = set()
-        for row in rows(self._manifest):
+        for row in rows(self._manifest, self._gallery):
             self.rows += 1
             self._refuse(self.rows)
             digest, before = row.digest, len(seen)
@@ -65,50 +77,73 @@ class Expansion:
 
     def keys(self, row: Row) -> list[tuple[Cast, int, str]]:
         """The variant, sample and key of each of a row's tasks."""
-        prompt = canonical(row.prompt)
+        prompt, inputs = canonical(row.prompt), tuple([each.identity for each in row.inputs])
         return [
-            (cast, sample, cast.identity.key(prompt, sample, 1))
-            for cast in self.casts(row.settings)
+            (cast, sample, cast.identity.key(prompt, sample, 1, inputs))
+            for cast in self.casts(row)
             for sample in self._samples
         ]
 
-    def casts(self, settings: Params) -> tuple[Cast, ...]:
-        """The variants of rows that have these settings of their own."""
-        key = canonical(settings) if settings else ""
+    def casts(self, row: Row) -> tuple[Cast, ...]:
+        """The variants of rows that have these settings of their own, and a first image of this shape."""
+        key = canonical([row.settings, row.shape]) if row.settings or row.inputs else ""
         if key not in self._cast:
-            found = [_with(variant, settings, self._manifest.row_names) for variant in self._manifest.variants]
+            names = self._manifest.row_names
+            asked = [_with(variant, row.settings, names) for variant in self._manifest.variants]
+            sent = [self._matched(variant, row.shape) for variant in asked]
             self._cast[key] = tuple(
-                Cast(variant, n, Identity(variant), self._paths.variant(variant)) for n, variant in enumerate(found)
+                Cast(sent, n, Identity(asked), self._paths.variant(sent), self._model(sent))
+                for n, (asked, sent) in enumerate(zip(asked, sent, strict=True))
             )
         return self._cast[key]
+
+    def _model(self, variant: Variant) -> Model | None:
+        return catalog.model(variant.model, self._manifest.providers[variant.provider])
+
+    def _matched(self, variant: Variant, shape: tuple[int, int]) -> Variant:
+        """The variant with the size that `match` comes to for an image of that shape."""
+        if variant.param("size") != sizes.MATCH:
+            return variant
+        choice = sizes.fits(self._manifest.providers[variant.provider], variant.model)
+        assert choice  # a row of which nobody could say it was told of
+        params = {**dict(variant.params), "size": sizes.matched(*shape, choice)}
+        return replace(variant, params=tuple(sorted(params.items())))
 
     def tasks(self, row: Row) -> Iterator[Task]:
         """The tasks of a row."""
         where = self._paths.row(row)
         for cast, sample, key in self.keys(row):
-            yield Task(key, cast.variant, row.prompt, sample, 1, cast.namer.path(where, sample, key))
+            yield _task(row, cast, sample, key, where)
 
     def task(self, row: Row, cast: Cast, sample: int, key: str) -> Task:
         """One of them."""
-        return Task(key, cast.variant, row.prompt, sample, 1, cast.namer.path(self._paths.row(row), sample, key))
+        return _task(row, cast, sample, key, self._paths.row(row))
 
     def try_path(self, row: Row) -> str:
         """One of a row's paths, without a key: a template of the user's may fail."""
-        return self.casts(row.settings)[0].namer.path(self._paths.row(row), 1, "")
+        return self.casts(row)[0].namer.path(self._paths.row(row), 1, "")
+
+
+def _task(row: Row, cast: Cast, sample: int, key: str, where: object) -> Task:
+    path = cast.namer.path(where, sample, key)
+    return Task(key, cast.variant, row.prompt, sample, 1, path, row.inputs, cast.input_tokens(row))
 
 
 def _with(variant: Variant, settings: Params, names: tuple[str, ...]) -> Variant:
     """A variant with a row's own settings; by what any row sets, `names`, it is grouped too."""
     own = dict(settings)
     model = str(own.pop("model", variant.model))
+    operation = Operation(str(own.pop("operation", variant.operation)))
     params = {**dict(variant.params), **own}
     axes = tuple((name, params[name]) for name in names if name in params)
-    return replace(variant, model=model, params=tuple(sorted(params.items())), axes=(*variant.axes, *axes))
+    return replace(
+        variant, model=model, operation=operation, params=tuple(sorted(params.items())), axes=(*variant.axes, *axes)
+    )
 
 
 def tasks(manifest: Manifest) -> Iterator[Task]:
     """Every task once: row by row, for each its variants, for each its samples."""
-    expansion = Expansion(manifest)
+    expansion = Expansion(manifest, Gallery(manifest.folder))
     for row, first in expansion.distinct():
         if first:
             yield from expansion.tasks(row)

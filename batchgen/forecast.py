@@ -50,8 +50,9 @@ class Host:
 class Plan:
     """A survey with its price. `budget` and `spent` are of the whole job, ever, in nano-dollars.
 
-    `again` is what may come on top for requests that are sent a second time, because nothing usable came to the first.
-    `free` are the bytes that the disk has left, `answers` is how many corrected the estimate.
+    `whole` is what all of it, done or not, is expected to cost, `again` what may come on top for requests that are sent
+    a second time, because nothing usable came to the first. `free` are the bytes that the disk has left, `answers` is
+    how many corrected the estimate.
     """
 
     job: str
@@ -62,6 +63,7 @@ class Plan:
     hosts: tuple[Host, ...]
     budget: int | None
     spent: int
+    whole: int
     again: int
     answers: int
     free: int
@@ -105,6 +107,7 @@ def draw(
     lessons = Lessons(had, manifest.providers)
     groups = tuple(_group(part, manifest.providers.get(part.variant.provider), lessons) for part in survey.parts)
     seconds, limited_by = _time(groups, manifest.limits.concurrency)
+    whole, dearest = _whole(survey.parts, manifest.providers)
     asked = [provider for name, provider in manifest.providers.items() if _asks(groups, name)]
     drawn = Plan(
         job=manifest.name,
@@ -115,7 +118,8 @@ def draw(
         hosts=tuple(_host(provider, environ) for provider in asked),
         budget=manifest.limits.budget,
         spent=spent,
-        again=_again(survey.parts, manifest),
+        whole=whole,
+        again=allowance(manifest.retry, whole, dearest, manifest.limits.concurrency * len(manifest.providers)),
         answers=lessons.behind(survey.parts),
         free=_free(folder),
         seconds=seconds,
@@ -127,14 +131,17 @@ def draw(
     return replace(drawn, warnings=tuple(_warnings(drawn, manifest, datetime.now(UTC).date())))
 
 
-def _again(parts: Sequence[Part], manifest: Manifest) -> int:
+def _whole(parts: Sequence[Part], providers: Mapping[str, Provider]) -> tuple[int, int]:
+    """What the whole job is expected to cost, done or not, and what its dearest request may."""
     expected = dearest = 0
     for part in parts:
-        if found := costs.quoted(part.variant, manifest.providers.get(part.variant.provider)):
-            each = part.prompt_bytes // max(1, part.todo)
-            expected += found.of(each * part.tasks, part.tasks).expected
-            dearest = max(dearest, found.of(part.longest).high)
-    return allowance(manifest.retry, expected, dearest, manifest.limits.concurrency * len(manifest.providers))
+        if found := costs.quoted(part.variant, providers.get(part.variant.provider)):
+            share = part.tasks / max(1, part.todo)  # what is done is like what is to do
+            expected += found.of(
+                round(share * part.prompt_bytes), part.tasks, round(share * part.input_tokens)
+            ).expected
+            dearest = max(dearest, found.of(part.longest, input_tokens=part.most_tokens).high)
+    return expected, dearest
 
 
 def _past(ledger: Path) -> tuple[list[Experience], int]:
@@ -170,7 +177,7 @@ class Lessons:
         for each in self.about(variant):
             if found := costs.quoted(each.variant, self._providers.get(each.variant.provider)):
                 paid += each.cost
-                reckoned += found.of(each.prompt_bytes, each.requests).expected
+                reckoned += found.of(each.prompt_bytes, each.requests, each.input_tokens).expected
         return paid / reckoned if reckoned else 1.0
 
     def seconds(self, variant: Variant) -> float | None:
@@ -190,13 +197,13 @@ def _same(variant: Variant) -> tuple[object, ...]:
 
 def _group(part: Part, provider: Provider | None, lessons: Lessons) -> Group:
     found = costs.quoted(part.variant, provider)
-    cost = found.of(part.prompt_bytes, part.todo) if found else None
+    cost = found.of(part.prompt_bytes, part.todo, part.input_tokens) if found else None
     if cost:
         expected = min(round(cost.expected * lessons.factor(part.variant)), cost.high)
         cost = Money(min(cost.low, expected), expected, cost.high)
     seconds = lessons.seconds(part.variant)
     if seconds is None and provider and not provider.pretend:
-        seconds = _usual(part.variant, catalog.model(part.variant.model))
+        seconds = _usual(part.variant, catalog.model(part.variant.model, provider))
     size = lessons.bytes(part.variant) or _usual_bytes(part.variant)
     return Group(part, cost, seconds, round(size * part.todo * part.variant.images) + part.todo * BYTES_PER_TASK)
 
@@ -238,7 +245,7 @@ def _time(groups: Sequence[Group], concurrency: int) -> tuple[float | None, str]
 
 def _host(provider: Provider, environ: Mapping[str, str]) -> Host:
     key = provider.api_key_env
-    origin = "" if provider.base_url == catalog.SANDBOX else catalog.origin(provider.base_url)
+    origin = "" if provider.played else catalog.origin(provider.base_url)
     return Host(provider.identity, origin, key, bool(environ.get(key, "").strip()))
 
 
@@ -262,6 +269,11 @@ def _warnings(drawn: Plan, manifest: Manifest, today: date) -> Iterator[str]:
         tariff = catalog.tariff(manifest.providers[name], model) if name in manifest.providers else None
         if tariff and tariff.assumed:
             yield f"{model} is reckoned at OpenAI's prices; give the provider {name} a price: if it has its own"
+    for name, operation in dict.fromkeys((variant.provider, variant.operation) for variant in wanted):
+        provider = manifest.providers.get(name)
+        intake = provider.intake(operation) if provider and not provider.pretend else None
+        if intake and intake.warning:
+            yield f"{name}: {intake.warning}"
     for source in manifest.sources:
         yield from source.feed.notes() if source.feed and drawn.survey.rows else ()
     if drawn.bytes > drawn.free:
@@ -273,7 +285,7 @@ def _model_warnings(name: str, today: date, seconds: float) -> Iterator[str]:
     if known is None:
         yield f"the catalog does not know the model {name!r}: it is sent as it stands, its values are not checked"
     elif known.retired and (day := date.fromisoformat(known.retired)) <= today:
-        yield f"the model {name!r} was retired on {day}"
+        yield f"the model {name!r} was retired by OpenAI on {day}"
     elif known.retired and day <= today + timedelta(seconds=seconds):
         yield f"the model {name!r} will be retired on {day}, before this run is over"
     elif known.retired and day - today <= SOON:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from batchgen import catalog
-from batchgen.catalog import Parameter, Price
+from batchgen.catalog import Intake, Parameter, Price, Rule
 from batchgen.document import Loc
 from batchgen.problems import EMPTY, Problems, cut, near, nearest, not_a_list, not_one_of, shown, unfit
 
@@ -21,6 +21,7 @@ USD_MOST = 10**12
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
+_HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?")
 _NEARLY_A_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:(s)ec|(m)in|(h)(?:ou)?r)[a-z]*", re.IGNORECASE)
 _NEARLY_A_NUMBER = re.compile(r"\$? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]+)? ?(?:\$|usd|dollars?)?", re.IGNORECASE)
@@ -60,10 +61,16 @@ def _url(value: object) -> str:
 
 
 def _dialect(value: str) -> str:
-    known = sorted({provider.dialect for provider in catalog.providers().values()})
+    known = sorted(name for name, provider in catalog.providers().items() if not provider.pretend)
     if value not in known:
         raise ValueError(not_one_of(value, known))
     return value
+
+
+def _link(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a host such as cdn.example.com, *.example.com or * (any public one)")
+    return value.lower()
 
 
 def _prompts(value: object) -> object:
@@ -120,6 +127,7 @@ Scalar = Annotated[object, AfterValidator(_scalar)]  # text that may look like a
 Word = Annotated[object, AfterValidator(_word)]
 Name = Annotated[object, AfterValidator(_name)]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Link = Annotated[str, AfterValidator(_link)]
 
 
 class Form(BaseModel):
@@ -131,7 +139,7 @@ class TopForm(Form):
     project: Word = ""
     provider: object = None
     model: object = None
-    operation: Literal["generate"] = "generate"
+    operation: Literal["generate", "edit", "vary"] = "generate"
     prompts: Annotated[list[object], Field(min_length=1), BeforeValidator(_prompts)]
     matrix: dict[str, object] = {}
     samples: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)] = 1
@@ -148,20 +156,40 @@ class SourceForm(Form):
     format: Literal["txt", "csv", "tsv", "jsonl"] | None = None
     id: Scalar | None = None
     prompt: Scalar | None = None
+    operation: Literal["generate", "edit", "vary"] | None = None
+    images: Annotated[list[Scalar], Field(min_length=1)] | None = None
+    mask: Scalar | None = None
+    mask_area: Literal["transparent", "white", "black"] = "transparent"
     vars: dict[str, list[Scalar]] = {}
     take: Positive | None = None
     shuffle: Scalar | None = None
 
 
-class ProviderForm(Form):
+class RefinedForm(Form):
+    """A provider of the catalog, and what is to be known of it beside or in place of what the catalog says."""
+
     name: Name = ""
-    dialect: Annotated[str, AfterValidator(_dialect)]
-    base_url: Annotated[str, BeforeValidator(_url)]
-    api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = ""
     price: Price | None = None
     prompt_most: Positive | None = None
     idempotency: bool = False
+    links: list[Link] = []
+    models: dict[str, str] = {}
+    send: dict[str, str] = {}
+    edit: Intake | None = None
+    vary: Intake | None = None
     parameters: dict[str, Parameter] = {}
+    rules: list[Rule] = []
+
+
+class ProviderForm(RefinedForm):
+    """A host of the user's own: `dialect` is the entry of the catalog that it speaks like."""
+
+    dialect: Annotated[str, AfterValidator(_dialect)]
+    base_url: Annotated[str, BeforeValidator(_url)]
+    api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = ""
+    key_header: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z-]*$")] = ""
+    query: dict[str, str] = {}
+    generate: Annotated[str, Field(pattern="^[A-Za-z0-9._~/-]+$")] = ""
 
 
 class LimitsForm(Form):
@@ -179,6 +207,7 @@ class RetryForm(Form):
 
 class OutputForm(Form):
     path: str | None = None
+    partials: bool = False
 
 
 F = TypeVar("F", bound=Form)
@@ -197,6 +226,12 @@ def check(form: type[F], value: Mapping[str, object], loc: Loc, problems: Proble
                 problems.add(loc + found["loc"], _say(found, form, top=not loc), key=found["type"] in _UNKNOWN)
         return None
     return None if empty else filled
+
+
+def section(value: Mapping[str, object], name: str) -> dict[str, object]:
+    """A section of a manifest; an empty one where there is none."""
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def misplaced(name: str, here: str = "") -> str:
@@ -231,8 +266,13 @@ def _homes() -> Mapping[str, str]:
 
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_INNER = {"price": Price, "parameters": Parameter}
-_LOOKS = {"Price": "{image: 0.04}", "Parameter": "{kind: integer}"}
+_INNER = {"price": Price, "parameters": Parameter, "edit": Intake, "vary": Intake, "rules": Rule}
+_LOOKS = {
+    "Price": "{image: 0.04}",
+    "Parameter": "{kind: integer}",
+    "Intake": "{path: images/edits}",
+    "Rule": '{if: {…}, then: {…}, says: "…"}',
+}
 _SAYS = {
     "missing": "is missing",
     "string_type": "must be text: put it in quotes",

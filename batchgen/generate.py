@@ -7,9 +7,9 @@ import anyio
 import anyio.to_thread
 import tenacity
 
-from batchgen import settle
+from batchgen import links, settle
 from batchgen.attempt import perform
-from batchgen.errors import Blocked, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
+from batchgen.errors import Blocked, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
 from batchgen.lane import Lane, Slot, Stopped
 from batchgen.ledger import Ledger
 from batchgen.limits import backoff
@@ -95,7 +95,7 @@ class Errand:
                 buyer.purse.cancel(self._task)
             raise
         if settled is None:
-            return await self._keep(attempt, error)
+            return await self._keep(error)
         await self._settle(attempt, settled)
         return self._next(settled, error)
 
@@ -109,8 +109,11 @@ class Errand:
         """What came of an attempt; no settlement where it is bought and its images are still to be had."""
         lane = self._buyer.lane
         try:
-            outcome = await perform(attempt, lane.bench, lane.sender(slot, attempt), buy=buy, sealed=slot.sealed)
+            send = lane.sender(slot, attempt)
+            outcome = await perform(attempt, lane.bench, send, buy=buy, accepted=self._accepted, sealed=slot.sealed)
         except Pending as error:
+            if isinstance(error, Gone) and self._fetches >= self._buyer.policy.attempts:
+                return self._failure(attempt, error), error
             return None, error
         except ProviderError as error:
             return self._failure(attempt, error), error
@@ -161,7 +164,8 @@ class Errand:
 
     async def _abandon(self, attempt: Attempt) -> None:
         """Cancelled on the way: without a whole answer its fate is unknown; what is spooled, the next run finishes."""
-        if not self._buyer.lane.bench.spool.holds(attempt.id, 1):
+        held = self.attempt.handle if self.attempt else ""
+        if not (held or self._buyer.lane.bench.spool.holds(attempt.id, 1)):
             unknown = Unknown("cut off: the program was told to leave at once", code="interrupted")
             await self._buyer.ledger.settle(attempt, self._requeued(self._failure(attempt, unknown)))
 
@@ -169,9 +173,19 @@ class Errand:
         """What would be tried again here is left to the queue, which knows what is still wanted."""
         return replace(settled, task=TaskState.TODO) if settled.task is TaskState.DOING else settled
 
-    async def _keep(self, attempt: Attempt, error: ProviderError | None) -> float | None:
+    async def _accepted(self, handle: str) -> None:
+        """The provider holds what was bought: from now on a crash costs nothing."""
+        assert self.attempt
+        self.attempt = replace(self.attempt, handle=handle)
+        await self._buyer.ledger.accept(self.attempt)
+
+    async def _keep(self, error: ProviderError | None) -> float | None:
         """Bought and still with the provider: ask again for a while, then leave it to the next run."""
-        await self._buyer.ledger.accept(attempt)
+        assert self.attempt
+        await self._accepted(self.attempt.handle)
+        if error and error.code == links.REFUSED:  # so are the next ones, perhaps: buy no more of them
+            self._buyer.lane.block(Blocked(str(error), code=error.code))
+            return None
         self._fetches += 1
         self._why = "fetching what is bought"
         if self._fetches > self._buyer.policy.attempts:

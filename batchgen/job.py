@@ -10,23 +10,24 @@ from typing import TypeVar
 
 import anyio
 
-from batchgen import catalog, costs, hold, ledger, pretend
+from batchgen import catalog, hold, ledger, pretend
 from batchgen.attempt import Bench
 from batchgen.catalog import Provider
 from batchgen.client import Access
-from batchgen.compare import Survey
 from batchgen.dialects import DIALECTS
 from batchgen.engines import local
 from batchgen.errors import BatchgenError, StorageError, UsageError
 from batchgen.expand import Expansion
 from batchgen.folder import Folder
+from batchgen.forecast import Plan
 from batchgen.generate import Buyer
+from batchgen.inputs import Gallery
 from batchgen.lane import Lane
-from batchgen.ledger import Ledger, Volume
+from batchgen.ledger import Ledger
 from batchgen.limits import Cap
 from batchgen.manifest import Manifest
 from batchgen.progress import Progress
-from batchgen.purse import Purse, allowance
+from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
 from batchgen.task import Attempt, AttemptState, Task, TaskState
@@ -46,14 +47,14 @@ log = logging.getLogger("batchgen")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be run: a manifest in a folder, as a survey found them, and the states to try again.
+    """What is to be run: a manifest in a folder, by the plan that was drawn up, and the states to try again.
 
     `most` is what the job may have cost in the end, in nano-dollars, by the plan that was agreed to.
     """
 
     manifest: Manifest
     folder: Folder
-    survey: Survey
+    plan: Plan
     reopen: Sequence[TaskState] = ()
     most: int | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -85,7 +86,7 @@ class Job:
 
     def authorizations(self) -> dict[str, dict[str, str]]:
         """The headers for each provider that is asked for anything; UsageError where a key is missing."""
-        asked = {part.variant.provider for part in self._order.survey.parts if part.todo}
+        asked = {part.variant.provider for part in self._order.plan.survey.parts if part.todo}
         known = self._order.manifest.providers
         return {name: authorization(known[name], self._order.environ) for name in asked & known.keys()}
 
@@ -102,7 +103,7 @@ class Job:
         manifest, folder = self._order.manifest, self._order.folder
         auths = self.authorizations()
         hold.open_folder(folder, manifest)
-        idle = self._order.survey.settled and not auths
+        idle = self._order.plan.survey.settled and not auths
         async with AsyncExitStack() as stack:
             providers = await stack.enter_async_context(self._providers())
             books = await stack.enter_async_context(ledger.open_for_writing(folder.ledger, whole=not idle))
@@ -115,20 +116,30 @@ class Job:
     async def _providers(self) -> AsyncIterator[Mapping[str, Provider]]:
         """The manifest's providers, with the sandbox running where it plays any of them."""
         known = self._order.manifest.providers
-        if not any(provider.base_url == catalog.SANDBOX for provider in known.values()):
+        if not any(provider.played for provider in known.values()):
             yield known
             return
         flags = self._order.environ.get("BATCHGEN_SANDBOX", "")
         async with pretend.sandbox(self._order.folder.bill, flags) as url:
             yield {
-                name: replace(each, base_url=url) if each.base_url == catalog.SANDBOX else each
+                name: replace(each, base_url=url + each.base_url.removeprefix(catalog.SANDBOX)) if each.played else each
                 for name, each in known.items()
             }
 
     def _lane(self, provider: Provider, auth: Mapping[str, str], spool: Spool, threads: anyio.CapacityLimiter) -> Lane:
         limits = self._order.manifest.limits
-        bench = Bench(provider, DIALECTS[provider.dialect], spool, self._order.folder.images, threads)
-        access = Access(provider.base_url, auth, limits.timeout, provider.keepalive)
+        manifest, dialect = self._order.manifest, DIALECTS[provider.dialect]
+        folder, patience = self._order.folder.images, limits.timeout
+        bench = Bench(provider, dialect, spool, folder, threads, patience, manifest.partials)
+        access = Access(
+            provider.base_url,
+            auth,
+            limits.timeout,
+            provider.keepalive,
+            headers=provider.headers,
+            query=provider.query,
+            folder=manifest.folder,
+        )
         return Lane(provider, bench, access, limits.concurrency)
 
     async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> Ended:
@@ -185,7 +196,7 @@ class Job:
 
     async def _enqueue(self, books: Ledger) -> None:
         """Write down what is wanted, where the survey found that the ledger lacks any of it."""
-        manifest, survey, wanted = self._order.manifest, self._order.survey, books.wanted()
+        manifest, survey, wanted = self._order.manifest, self._order.plan.survey, books.wanted()
         await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
         if survey.chosen is not None:
             await wanted.sample(survey.chosen, survey.names, survey.fingerprint)
@@ -198,14 +209,15 @@ class Job:
 
     async def _pass(self, wanted: Wanted) -> Change:
         """Hold every task of the manifest against what the ledger has."""
-        expansion = Expansion(self._order.manifest)
+        manifest = self._order.manifest
+        expansion = Expansion(manifest, self._order.plan.survey.gallery or Gallery(manifest.folder))
         await wanted.begin()
         for block in blocks(_named(expansion)):
             tasks = [task for task, _, first in block if first]
             await wanted.add(tasks, [(task.key, name) for task, name, _ in block if name])
-        if expansion.digest != self._order.survey.read:
+        if expansion.digest != self._order.plan.survey.read:
             raise UsageError("the rows have changed since the plan was drawn. Nothing was sent: run it again.")
-        return await wanted.end(self._order.survey.fingerprint)
+        return await wanted.end(self._order.plan.survey.fingerprint)
 
     async def _states(self, books: Ledger) -> dict[TaskState, int]:
         """How many tasks are in each state, those on their way among those to do."""
@@ -214,27 +226,27 @@ class Job:
 
     async def _purse(self, books: Ledger, providers: Mapping[str, Provider]) -> Purse:
         """The job's money as it stands, and the progress that is shown of it."""
-        limits, retry = self._order.manifest.limits, self._order.manifest.retry
-        spent, volumes = await books.spent(), await books.volumes()
-        expected, dearest = estimate(providers, volumes)
-        again = allowance(retry, expected, dearest, limits.concurrency * len(providers))
-        self.progress.expected = expected
+        limits = self._order.manifest.limits
+        spent = await books.spent()
+        self.progress.expected = self._order.plan.whole
         caps = [each for each in (limits.budget, self._order.most) if each is not None]
         return Purse(
             providers,
             budget=Cap(min(caps, default=None), spent.high),
             images=Cap(limits.images, spent.images),
-            allowance=Cap(again, spent.allowance),
+            allowance=Cap(self._order.plan.again, spent.allowance),
         )
 
 
 def authorization(provider: Provider, environ: Mapping[str, str]) -> dict[str, str]:
     """The headers that carry the key; UsageError where it is missing or cannot be one. Its value is never shown."""
     if provider.pretend:
-        return {"authorization": "Bearer sandbox"}
+        return _headers(provider, "sandbox")
     if not provider.api_key_env:
         return {}
     key = environ.get(provider.api_key_env, "").strip()
+    if not key and provider.key_optional:
+        return {}
     if not key:
         raise UsageError(
             f"{provider.api_key_env} is not set: export it with your key for {provider.name or provider.host}"
@@ -244,18 +256,12 @@ def authorization(provider: Provider, environ: Mapping[str, str]) -> dict[str, s
             f"{provider.api_key_env} holds characters that no key has (a space, a line end, a stray letter)"
         )
     extra = {name: environ[variable] for name, variable in provider.headers_env.items() if environ.get(variable)}
-    return {"authorization": f"Bearer {key}", **extra}
+    return {**_headers(provider, key), **extra}
 
 
-def estimate(providers: Mapping[str, Provider], volumes: Iterable[Volume]) -> tuple[int, int]:
-    """What the whole job is expected to cost, and what its dearest request may; nano-dollars, known prices only."""
-    expected = dearest = 0
-    for volume in volumes:
-        quote = costs.quoted(volume.variant, providers.get(volume.variant.provider))
-        if quote:
-            expected += quote.of(volume.prompt_bytes, volume.tasks).expected
-            dearest = max(dearest, quote.of(volume.longest).high)
-    return expected, dearest
+def _headers(provider: Provider, key: str) -> dict[str, str]:
+    name = provider.key_header.lower()
+    return {name: f"Bearer {key}" if name == "authorization" else key}
 
 
 def conclude(states: Mapping[TaskState, int], cap: str, blocked: str) -> Ended:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from batchgen import __version__, commit, decide, disk, records
 from batchgen.errors import StorageError
-from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState, Variant
+from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant
 from batchgen.wanted import Wanted
 
 SCHEMA_VERSION = 1
@@ -27,16 +27,6 @@ class Spent:
     high: int
     images: int
     allowance: int
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """How much of one variant is wanted: tasks, their prompts' bytes, and those of the longest."""
-
-    variant: Variant
-    tasks: int
-    prompt_bytes: int
-    longest: int
 
 
 def create(path: Path, name: str, project: str, manifest: str) -> None:
@@ -149,12 +139,14 @@ class Ledger:
         return await self._write(work)
 
     def _task(self, db: sqlite3.Connection, seq: int) -> Task:
-        key, variant, prompt, sample, take, path, tries = db.execute(
-            "SELECT t.key, t.variant, p.text, t.sample, t.take, t.path, t.tries"
+        key, variant, prompt, sample, take, path, tokens, tries = db.execute(
+            "SELECT t.key, t.variant, p.text, t.sample, t.take, t.path, t.input_tokens, t.tries"
             " FROM tasks t JOIN prompts p ON p.id = t.prompt WHERE t.seq = ?",
             (seq,),
         ).fetchone()
-        return Task(key, self._variant(db, variant), prompt, sample, take, path, seq, tries)
+        known = self._variant(db, variant)
+        inputs = () if known.operation is Operation.GENERATE else records.inputs(db, seq)
+        return Task(key, known, prompt, sample, take, path, inputs, tokens, seq, tries)
 
     def _variant(self, db: sqlite3.Connection, found: int) -> Variant:
         if found not in self._variants:
@@ -199,9 +191,9 @@ class Ledger:
         await self._write(work)
 
     async def accept(self, attempt: Attempt) -> None:
-        """The provider holds what was bought: asking again is free, buying again is not."""
-        sql = "UPDATE attempts SET state = 'accepted' WHERE id = ? AND state IN ('sending', 'accepted')"
-        await self._write(lambda db: db.execute(sql, (attempt.id,)).rowcount)
+        """The provider holds what was bought, under its handle: asking again is free, buying again is not."""
+        sql = "UPDATE attempts SET state = 'accepted', handle = ? WHERE id = ? AND state IN ('sending', 'accepted')"
+        await self._write(lambda db: db.execute(sql, (attempt.handle, attempt.id)).rowcount)
 
     # on start
 
@@ -210,7 +202,7 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
-                "SELECT id, task, purchase, lane, cost_high FROM attempts"
+                "SELECT id, task, purchase, lane, cost_high, handle FROM attempts"
                 " WHERE state IN ('sending', 'accepted') ORDER BY seq"
             ).fetchall()
             return [Attempt(row[0], self._task(db, row[1]), *row[2:]) for row in rows]
@@ -250,18 +242,6 @@ class Ledger:
         rows = await self._write(lambda db: db.execute(sql).fetchall())
         found = {TaskState(state): count for state, count in rows}
         return {state: found.get(state, 0) for state in TaskState}
-
-    async def volumes(self) -> list[Volume]:
-        """What is wanted, by variant."""
-        sql = (
-            "SELECT t.variant, count(*), sum(length(CAST(p.text AS BLOB))), max(length(CAST(p.text AS BLOB)))"
-            " FROM tasks t JOIN prompts p ON p.id = t.prompt WHERE t.wanted = 'yes' GROUP BY t.variant"
-        )
-
-        def work(db: sqlite3.Connection) -> list[Volume]:
-            return [Volume(self._variant(db, row[0]), *row[1:]) for row in db.execute(sql).fetchall()]
-
-        return await self._write(work)
 
 
 def _check(path: Path, whole: bool) -> None:

@@ -2,24 +2,23 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from batchgen import document, matrix, parameters, sources
+from batchgen import combinations, document, sources, variables
 from batchgen.catalog import Provider
+from batchgen.combinations import Wanted
 from batchgen.document import Document, Loc
 from batchgen.endpoint import Doors
 from batchgen.errors import ManifestError
-from batchgen.form import LimitsForm, OutputForm, RetryForm, TopForm, check
-from batchgen.matrix import Cell, Matrix
-from batchgen.parameters import Combination, Setting
-from batchgen.problems import Problems, near, nearest, shown
+from batchgen.form import LimitsForm, OutputForm, RetryForm, TopForm, check, section
+from batchgen.problems import Problems, nearest
 from batchgen.readers import Feed
 from batchgen.sources import Frame, Place, Source
-from batchgen.task import Identity, Operation, Variant
+from batchgen.task import Operation, Variant
 
 PATH_NAMES = frozenset({"slug", "sample", "key", "name", "number", "id", "model", "provider"})
 """What every output path can use, beside the request's parameters."""
@@ -68,6 +67,8 @@ class Manifest:
     project: str
     providers: Mapping[str, Provider]
     """Those that some variant asks, by their identity."""
+    operation: Operation
+    """What is done where a source does not say otherwise."""
     variants: tuple[Variant, ...]
     """One a combination of the matrix, without what rows set for themselves."""
     sources: tuple[Source, ...]
@@ -75,6 +76,13 @@ class Manifest:
     limits: Limits
     retry: Retry
     output_path: str | None
+    partials: bool
+    """Whether the pictures that a stream shows on the way are kept."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies: paths of images and masks begin there."""
+        return self.file.parent
 
     @property
     def row_names(self) -> tuple[str, ...]:
@@ -143,17 +151,18 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     value = _sections(tree)
     _check_words(problems)
     top = check(TopForm, value, (), problems)
-    limits = check(LimitsForm, _section(value, "limits"), ("limits",), problems)
-    retry = check(RetryForm, _section(value, "retry"), ("retry",), problems)
-    output = check(OutputForm, _section(value, "output"), ("output",), problems)
-    wanted = _wanted(value, setup.doors, problems)
+    limits = check(LimitsForm, section(value, "limits"), ("limits",), problems)
+    retry = check(RetryForm, section(value, "retry"), ("retry",), problems)
+    output = check(OutputForm, section(value, "output"), ("output",), problems)
+    wanted = combinations.read(value, setup.doors, problems)
     asked = _asked(output.path or "", problems) if output else set()
-    frame = Frame(wanted.providers, wanted.taken, wanted.judged, wanted.open, asked)
+    operation = Operation(top.operation) if top else Operation.GENERATE
+    frame = Frame(operation, wanted.providers, wanted.taken, wanted.judged, wanted.open, asked)
     found = sources.read(value.get("prompts"), Place(file.parent, look, setup.stdin), frame, problems)
     _check_path(asked, wanted, found, problems)
     problems.settle()
     assert top and limits and retry and output  # noqa: PT018 (a None has told its problems)
-    variants = tuple(_variant(cell, wanted.defaults, Operation(top.operation)) for cell in wanted.cells)
+    variants = tuple(combinations.variant(cell, wanted.defaults, operation) for cell in wanted.cells)
     hosts = {variant.provider for variant in variants}
     return Manifest(
         file=file,
@@ -163,12 +172,14 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
         name=tree.text(("name",), top.name) + (".sandbox" if setup.rehearse else ""),
         project=tree.text(("project",), top.project),
         providers={each.identity: each for each in wanted.providers if each.identity in hosts},
+        operation=operation,
         variants=variants,
         sources=found,
         samples=top.samples,
         limits=Limits(limits.concurrency, limits.budget, limits.images, limits.timeout),
         retry=Retry(retry.attempts, retry.on_unknown, _allowance(retry)),
         output_path=output.path,
+        partials=output.partials,
     )
 
 
@@ -188,117 +199,6 @@ def _sections(tree: Document) -> dict[str, object]:
     return {key: value for key, value in tree.value.items() if value is not None or key not in optional}
 
 
-def _section(value: Mapping[str, object], name: str) -> dict[str, object]:
-    found = value.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The part of the requests that is the same for all rows."""
-
-    providers: tuple[Provider, ...]
-    defaults: tuple[Setting, ...]
-    matrix: Matrix
-    cells: tuple[Cell, ...]
-    meant: Set[str]
-    """Every parameter and axis, whether it could be read or not."""
-    judged: Sequence[Combination] = ()
-    """The requests, as far as they could be read; none, where they lack a provider or a model."""
-
-    @property
-    def taken(self) -> dict[str, Loc]:
-        """The parameters that the matrix sets, and where."""
-        choices = (choice for axis in self.matrix.axes for choice in axis.choices)
-        return {setting.name: setting.loc for choice in choices for setting in choice.settings}
-
-    @property
-    def open(self) -> Set[str]:
-        """What was meant to be set and could not be read."""
-        return self.meant - self.taken.keys() - {each.name for each in self.defaults}
-
-
-def _wanted(value: Mapping[str, object], doors: Doors, problems: Problems) -> _Wanted:
-    raw, section, request = value.get("provider"), _section(value, "matrix"), _section(value, "request")
-    provider = doors.read(raw, ("provider",), problems) if raw is not None else None
-    defaults: dict[Loc, Provider] = {("provider",): provider} if provider else {}
-    axes, named = matrix.read(section, doors, defaults, problems)
-    _check_names(named, problems)
-    providers = tuple(named.values())
-    settings = [Setting("provider", provider, ("provider",))] if provider else []
-    if value.get("model") is not None and (model := parameters.read("model", value["model"], ("model",), (), problems)):
-        settings.append(model)
-    settings += _request(request, providers, problems)
-    wanted = _Wanted(
-        providers, tuple(settings), axes, tuple(axes.combinations()), matrix.names(section) | request.keys()
-    )
-    judged = [_combination(cell, settings) for cell in wanted.cells or axes.readable()]
-    if not _complete(judged, wanted.open, value, problems):
-        return wanted
-    parameters.check(judged, problems, wanted.open)
-    if not problems.found:
-        _check_once(wanted.cells, settings, problems)
-    return replace(wanted, judged=judged)
-
-
-def _request(section: Mapping[str, object], providers: Sequence[Provider], problems: Problems) -> Iterator[Setting]:
-    for name, value in section.items():
-        loc = ("request", name)
-        if name == "model":
-            problems.add(loc, "model stands at the top of the manifest, or in the matrix", key=True)
-        elif setting := parameters.read(name, value, loc, providers, problems):
-            yield setting
-
-
-def _complete(
-    combinations: Sequence[Combination], open: Set[str], value: Mapping[str, object], problems: Problems
-) -> bool:
-    """Whether every combination has a provider and a model. Those that could not be read are told of already."""
-    lacking = {name for name in ("model", "provider") if any(name not in each for each in combinations)}
-    strangers = value.keys() - TopForm.model_fields.keys()
-    for name in sorted(lacking - open - value.keys()):
-        if not near(name, strangers):
-            lack = "is empty" if (name,) in problems.document.keys else "is missing"
-            problems.add((name,), f"{lack}: it stands at the top of the manifest, or in every choice of an axis")
-    return not lacking
-
-
-def _check_names(named: Mapping[Loc, Provider], problems: Problems) -> None:
-    """Whether a name means one provider throughout: reports and keys know it by that."""
-    first: dict[str, Loc] = {}
-    for loc, provider in named.items():
-        other = first.setdefault(provider.identity, loc)
-        if named[other] != provider:
-            lines = f"{problems.document.line(other)} and {problems.document.line(loc)}"
-            says = f"two different providers are called {provider.identity}: give each a name: of its own"
-            problems.add(loc, f"{says} ({lines})")
-
-
-def _check_once(cells: Sequence[Cell], defaults: Sequence[Setting], problems: Problems) -> None:
-    """Whether each combination comes to another request: two of one would be counted twice and bought once."""
-    first: dict[str, Cell] = {}
-    for cell in cells:
-        variant = _variant(cell, defaults, Operation.GENERATE)
-        other = first.setdefault(Identity(variant).key('""', 1, 1), cell)
-        if other is not cell:
-            choice, same = next(pair for pair in zip(cell, other, strict=True) if pair[0] is not pair[1])
-            says = f"comes to the same request as {shown(same.label)}: leave one of them out"
-            problems.add(choice.loc, f"{shown(choice.label)} {says}")
-
-
-def _combination(cell: Cell, defaults: Sequence[Setting]) -> Combination:
-    """A request's settings: an axis goes before a default."""
-    return {each.name: each for each in (*defaults, *(each for choice in cell for each in choice.settings))}
-
-
-def _variant(cell: Cell, defaults: Sequence[Setting], operation: Operation) -> Variant:
-    found = {name: setting.value for name, setting in _combination(cell, defaults).items()}
-    provider, model = found.pop("provider"), str(found.pop("model"))
-    assert isinstance(provider, Provider)
-    axes = tuple((choice.axis, choice.label) for choice in cell)
-    return Variant(provider.identity, model, operation, tuple(sorted(found.items())), axes)
-
-
 def _allowance(retry: RetryForm) -> Share | int | None:
     match retry.duplicate_allowance:
         case Decimal() as share:
@@ -313,13 +213,13 @@ def _asked(path: str, problems: Problems) -> Set[str]:
     if path.startswith("/") or ".." in path.split("/"):
         problems.add(loc, "must stay inside the images folder: no / at the beginning, no ..")
     try:
-        return sources.asked(path)
+        return variables.asked(path)
     except ValueError as error:
         problems.add(loc, str(error))
         return frozenset()
 
 
-def _check_path(asked: Set[str], wanted: _Wanted, found: Sequence[Source], problems: Problems) -> None:
+def _check_path(asked: Set[str], wanted: Wanted, found: Sequence[Source], problems: Problems) -> None:
     """Whether every row has the variables of the output path, as far as one can know without reading files."""
     names = PATH_NAMES | wanted.meant | {each.name for each in wanted.defaults}
     names |= {cell.name for source in found for cell in source.cells}

@@ -109,7 +109,7 @@ def offered(wanted: Wish) -> Iterator[Offer]:
             stack.enter_context(hold.held(folder))
         drawn = drawn_up(wanted)
         most = drawn.spent + consent.at_most(drawn, manifest.limits)
-        job = Job(Order(manifest, folder, drawn.survey, wanted.reopen, most, wanted.environ))
+        job = Job(Order(manifest, folder, drawn, wanted.reopen, most, wanted.environ))
         yield Offer(wanted, drawn, job, held=ledger is not None)
 
 

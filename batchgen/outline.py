@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from batchgen.consent import usd as dollars
+from batchgen.costs import Money
 from batchgen.forecast import Group, Host, Plan, size
 from batchgen.report import SCHEMA_VERSION, Object, Table, usd
 from batchgen.text import count
@@ -69,14 +70,28 @@ def table(plan: Plan) -> Table:
     told = [group for group in plan.groups if group.part.todo]
     axes = list(dict.fromkeys(name for group in told for name, _ in group.part.variant.axes))
     models = len({(group.part.variant.provider, group.part.variant.model) for group in told}) > 1
-    names = (*(("model",) if models and "model" not in axes else ()), *axes)
-    return Table((*names, "tasks", "images", "low", "expected", "high"), tuple(_line(group, names) for group in told))
+    operations = len({group.part.variant.operation for group in told}) > 1
+    beside = [name for name, several in (("model", models), ("operation", operations)) if several and name not in axes]
+    names = (*beside, *axes)
+    alike: dict[tuple[object, ...], list[Group]] = {}
+    for group in told:
+        alike.setdefault(_named(group, names), []).append(group)
+    lines = tuple((*values, *_sums(groups)) for values, groups in alike.items())
+    return Table((*names, "tasks", "images", "low", "expected", "high"), lines)
 
 
-def _line(group: Group, names: Sequence[str]) -> tuple[object, ...]:
-    values = {"model": group.part.variant.model, **dict(group.part.variant.axes)}
-    cost = (usd(group.cost.low), usd(group.cost.expected), usd(group.cost.high)) if group.cost else (None,) * 3
-    return (*(values.get(name, "") for name in names), group.part.todo, group.images, *cost)
+def _named(group: Group, names: Sequence[str]) -> tuple[object, ...]:
+    variant = group.part.variant
+    values = {"model": variant.model, "operation": str(variant.operation), **dict(variant.axes)}
+    return tuple(values.get(name, "") for name in names)
+
+
+def _sums(groups: Sequence[Group]) -> tuple[object, ...]:
+    """Tasks, images and cost of what is called the same: images to edit of several sizes, for one."""
+    costs = [group.cost for group in groups if group.cost]
+    cost = sum(costs, Money(0, 0, 0)) if len(costs) == len(groups) else None
+    money = (usd(cost.low), usd(cost.expected), usd(cost.high)) if cost else (None,) * 3
+    return (sum(group.part.todo for group in groups), sum(group.images for group in groups), *money)
 
 
 def lines(plan: Plan) -> list[str]:

@@ -5,14 +5,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from batchgen import catalog
+from batchgen import catalog, sizes
 from batchgen.catalog import Model, Parameter, Provider, Rule, SizeRule
 from batchgen.document import Loc
 from batchgen.form import misplaced
 from batchgen.problems import EMPTY, Problems, nearest, not_one_of, shown, unfit
-from batchgen.task import canonical
+from batchgen.task import DELIVERIES, canonical
 
 MODEL = Parameter(kind="text")
+BESIDE = frozenset({"provider", "model", "operation"})
+"""What a combination holds beside the provider's parameters."""
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 _NEARLY_A_SIZE = re.compile(r"([1-9][0-9]{2,4})\s*[xX×*,:/ ]\s*([1-9][0-9]{2,4})\s*(?:px)?")
 
@@ -27,7 +29,7 @@ class Setting:
 
 
 Combination = Mapping[str, Setting]
-"""All settings of one request, by name; `provider` is the Provider, `model` its model."""
+"""All settings of one request, by name; `provider` is the Provider, `model` its model, `operation` what is done."""
 
 
 def kind_of(name: str, providers: Sequence[Provider]) -> str:
@@ -79,7 +81,7 @@ def _text(value: object, source: str) -> str:
 
 def _size(value: object, source: str) -> str:
     text = _text(value, source)
-    if text == "auto" or _SIZE.fullmatch(text):
+    if text in ("auto", sizes.MATCH) or _SIZE.fullmatch(text):
         return text
     close = _NEARLY_A_SIZE.fullmatch(text)
     hint = f" (did you mean {close[1]}x{close[2]}?)" if close else ""
@@ -149,10 +151,27 @@ def check(combinations: Sequence[Combination], problems: Problems, open: Set[str
                 seen.add((setting.loc, provider.identity, model))
                 if says := objection(setting, model, provider):
                     tell(setting.loc, "", says)
+        for name, says in _misfits(combination):
+            tell(combination[name].loc, says, says)
         for rule in provider.rules:
             if breaks(combination, rule) and open.isdisjoint((*rule.when, *rule.then)):
-                loc = next(combination[name].loc for name in (*rule.when, *rule.then) if name in combination)
-                tell(loc, rule.says, f"{rule.says}: {_cure(combination, rule, problems)}")
+                named = sorted(
+                    (name for name in (*rule.when, *rule.then) if name in combination), key="operation".__eq__
+                )
+                tell(combination[named[0]].loc, rule.says, f"{rule.says}: {_cure(combination, rule, problems)}")
+
+
+def _misfits(combination: Combination) -> Iterator[tuple[str, str]]:
+    """What cannot be done as a whole, and the setting that asks for it; nothing while the operation is not known."""
+    provider, model = _asked(combination)
+    operation, size = combination.get("operation"), combination.get("size")
+    if operation and operation.value != "generate" and provider.intake(str(operation.value)) is None:
+        yield "operation", f"{provider.identity} has no operation {operation.value}"
+    if size and size.value == sizes.MATCH and operation:
+        if operation.value == "generate":
+            yield "size", "size: match needs an image to match: operation edit or vary"
+        elif not sizes.fits(provider, model):
+            yield "size", f"size: match needs a model whose sizes the catalog knows, and it does not know {model!r}"
 
 
 def _cure(combination: Combination, rule: Rule, problems: Problems) -> str:
@@ -169,6 +188,8 @@ def wrong(combination: Combination) -> str:
     for setting in _parameters(combination):
         if says := objection(setting, model, provider):
             return f"{setting.name}: {says}"
+    if misfit := next(_misfits(combination), None):
+        return misfit[1]
     return next((rule.says for rule in provider.rules if breaks(combination, rule)), "")
 
 
@@ -179,16 +200,16 @@ def _asked(combination: Combination) -> tuple[Provider, str]:
 
 
 def _parameters(combination: Combination) -> Iterator[Setting]:
-    return (setting for name, setting in combination.items() if name not in ("provider", "model"))
+    return (setting for name, setting in combination.items() if name not in BESIDE)
 
 
 def objection(setting: Setting, model: str, provider: Provider) -> str:
     """Why a setting cannot be, or nothing."""
-    parameter, known = provider.parameters.get(setting.name), catalog.model(model)
+    parameter, known = provider.parameters.get(setting.name), catalog.model(model, provider)
     if parameter is None:
         return unknown(setting.name, [provider])
-    if setting.name == "complexity" and known and not known.complexity:
-        return f"{model} has no complexity"
+    if known and known.takes(setting.name) == ():
+        return f"{model} has no {setting.name}"
     match parameter.kind, setting.value:
         case "integer" | "number", int() | float() as number:
             return _outside(number, parameter)
@@ -208,7 +229,7 @@ def _outside(value: float, parameter: Parameter) -> str:
 
 
 def _wrong_word(name: str, word: str, model: str, known: Model | None, parameter: Parameter) -> str:
-    takes = {"quality": known.qualities, "output_format": known.formats}.get(name) if known else None
+    takes = known.takes(name) if known and word not in DELIVERIES else None
     allowed = [value for value in parameter.values if takes is None or value in takes or value == "auto"]
     if word in allowed:
         return ""
@@ -219,27 +240,17 @@ def _wrong_word(name: str, word: str, model: str, known: Model | None, parameter
 
 
 def _wrong_size(size: str, model: str, known: Model | None, parameter: Parameter) -> str:
-    if parameter.values and size not in parameter.values:
-        return not_one_of(size, parameter.values)
+    if size == sizes.MATCH:
+        return ""
+    if parameter.values:  # the provider's own list goes before the model's
+        return "" if size in parameter.values else not_one_of(size, parameter.values)
     if known is None or size == "auto":
         return ""
     if not isinstance(known.sizes, SizeRule):
         return "" if size in known.sizes else f"{not_one_of(size, ('auto', *known.sizes))}: the sizes of {model}"
     width, height = map(int, size.split("x"))
-    reasons = list(_against(known.sizes, width, height))
+    reasons = list(sizes.against(known.sizes, width, height))
     return f"{model} does not paint {size}: {'; '.join(reasons)}" if reasons else ""
-
-
-def _against(rule: SizeRule, width: int, height: int) -> Iterator[str]:
-    pixels = width * height
-    if width % rule.multiple or height % rule.multiple:
-        yield f"width and height must be multiples of {rule.multiple}"
-    if max(width, height) > rule.edge_most:
-        yield f"no side may be longer than {rule.edge_most}"
-    if max(width, height) > rule.ratio_most * min(width, height):
-        yield f"no side may be more than {rule.ratio_most} times the other"
-    if not rule.pixels_least <= pixels <= rule.pixels_most:
-        yield f"{pixels:,} pixels are not between {rule.pixels_least:,} and {rule.pixels_most:,}"
 
 
 def breaks(combination: Combination, rule: Rule) -> bool:

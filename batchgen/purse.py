@@ -50,7 +50,7 @@ class Purse:
             known = task.variant, costs.quoted(task.variant, self.providers[task.variant.provider])
             self._quotes[id(task.variant)] = known
         quote = known[1]
-        return quote.of(len(task.prompt.encode())) if quote else None
+        return quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens) if quote else None
 
     async def reserve(self, task: Task) -> None:
         """Set the highest price aside, waiting for requests on their way to settle for less; Exhausted at the end."""

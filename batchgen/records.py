@@ -6,7 +6,20 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from batchgen.task import Attempt, AttemptState, Image, Operation, Settlement, Task, Usage, Variant, prompt_digest
+from batchgen.task import (
+    Attempt,
+    AttemptState,
+    Image,
+    Input,
+    Kind,
+    Operation,
+    Settlement,
+    Task,
+    Usage,
+    Variant,
+    canonical,
+    prompt_digest,
+)
 
 
 def settle_attempt(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> int:
@@ -15,11 +28,11 @@ def settle_attempt(db: sqlite3.Connection, attempt: Attempt, settled: Settlement
         "UPDATE attempts SET state = ?, cost_low = ?, cost_high = ?, estimated = ?, allowance = ?, ended_at = ?,"
         " status = ?, code = ?, error = ?, request_id = ?, input_text_tokens = ?, input_image_tokens = ?,"
         " cached_text_tokens = ?, cached_image_tokens = ?, output_image_tokens = ?, output_text_tokens = ?,"
-        " total_tokens = ?, usage_note = ? WHERE id = ? AND state IN ('sending', 'accepted') RETURNING seq",
+        " total_tokens = ?, usage_note = ?, said = ? WHERE id = ? AND state IN ('sending', 'accepted') RETURNING seq",
         (str(settled.attempt), settled.cost_low, settled.cost_high, settled.estimated, settled.allowance, now())
         + (settled.status, settled.code, settled.error, settled.request_id)
         + _tokens(settled.usage)
-        + (attempt.id,),
+        + (canonical(dict(settled.said)), attempt.id),
     ).fetchone()
     if row is None:
         raise ValueError(f"attempt {attempt.id} was settled before")
@@ -28,11 +41,37 @@ def settle_attempt(db: sqlite3.Connection, attempt: Attempt, settled: Settlement
 
 def add_image(db: sqlite3.Connection, task: int, attempt: int, image: Image) -> None:
     db.execute(
-        "INSERT INTO images (task, attempt, idx, state, path, sha256, bytes, format, width, height, note)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO images (task, attempt, idx, state, path, sha256, bytes, format, width, height, note,"
+        " revised_prompt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (task, attempt, image.index, str(image.state), image.path, image.sha256, image.bytes)
-        + (image.format, image.width, image.height, image.note),
+        + (image.format, image.width, image.height, image.note, image.revised),
     )
+
+
+def add_inputs(db: sqlite3.Connection, task: int, inputs: Sequence[Input]) -> None:
+    """What a task edits, in its order."""
+    for position, each in enumerate(inputs):
+        key = (str(each.kind), each.ref, each.area, each.sha256)
+        db.execute(
+            "INSERT OR IGNORE INTO inputs (kind, ref, area, sha256, bytes, format, width, height)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*key, each.bytes, each.format, each.width, each.height),
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO task_inputs SELECT ?, ?, id FROM inputs WHERE (kind, ref, area, sha256)"
+            " = (?, ?, ?, ?)",
+            (task, position, *key),
+        )
+
+
+def inputs(db: sqlite3.Connection, task: int) -> tuple[Input, ...]:
+    """What a task edits, as the plan found it."""
+    rows = db.execute(
+        "SELECT i.kind, i.ref, i.sha256, i.bytes, i.format, i.width, i.height, i.area FROM task_inputs t"
+        " JOIN inputs i ON i.id = t.input WHERE t.task = ? ORDER BY t.position",
+        (task,),
+    )
+    return tuple(Input(Kind(row[0]), *row[1:]) for row in rows)
 
 
 def _tokens(usage: Usage | None) -> tuple[int | str | None, ...]:

@@ -55,12 +55,33 @@ CREATE TABLE tasks (
   sample INTEGER NOT NULL,
   take INTEGER NOT NULL,
   path TEXT NOT NULL,             -- below images/, without index and extension
+  input_tokens INTEGER NOT NULL DEFAULT 0,  -- what its images to edit are expected to take
   state TEXT NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'doing', 'done', 'refused', 'failed', 'held')),
   wanted TEXT NOT NULL DEFAULT 'yes',  -- yes; dropped (by the manifest), waived (by hand), forgone (both); or the key
   tries INTEGER NOT NULL DEFAULT 0     -- attempts used up
 ) STRICT;
 
 CREATE INDEX tasks_todo ON tasks (lane, seq) WHERE state = 'todo' AND wanted = 'yes';
+
+CREATE TABLE inputs (             -- images to edit and masks, as the plan found them
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL CHECK (kind IN ('file', 'link', 'uploaded')),
+  ref TEXT NOT NULL,              -- a path from the manifest's folder, a URL, the provider's id
+  area TEXT NOT NULL,             -- of a mask: how it tells what to change; of an image: nothing
+  sha256 TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  format TEXT NOT NULL,
+  width INTEGER NOT NULL,
+  height INTEGER NOT NULL,
+  UNIQUE (kind, ref, area, sha256)
+) STRICT;
+
+CREATE TABLE task_inputs (        -- in their order, the mask last
+  task INTEGER NOT NULL REFERENCES tasks,
+  position INTEGER NOT NULL,
+  input INTEGER NOT NULL REFERENCES inputs,
+  PRIMARY KEY (task, position)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE names (              -- what the user calls a task's row; equal rows share their tasks
   task INTEGER NOT NULL REFERENCES tasks,
@@ -90,6 +111,7 @@ CREATE TABLE attempts (
   code TEXT NOT NULL DEFAULT '',
   error TEXT NOT NULL DEFAULT '',
   request_id TEXT NOT NULL DEFAULT '',   -- the provider's
+  said TEXT NOT NULL DEFAULT '{}',       -- JSON: the values that took effect, as the provider named them
   input_text_tokens INTEGER,
   input_image_tokens INTEGER,
   cached_text_tokens INTEGER,
@@ -108,34 +130,37 @@ CREATE TABLE images (
   task INTEGER NOT NULL REFERENCES tasks,
   attempt INTEGER NOT NULL REFERENCES attempts,
   idx INTEGER NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('saved', 'broken')),
+  state TEXT NOT NULL CHECK (state IN ('saved', 'broken', 'partial')),
   path TEXT NOT NULL,             -- below images/
   sha256 TEXT NOT NULL,
   bytes INTEGER NOT NULL,
   format TEXT NOT NULL,
   width INTEGER NOT NULL,
   height INTEGER NOT NULL,
-  note TEXT NOT NULL
+  note TEXT NOT NULL,
+  revised_prompt TEXT NOT NULL    -- the prompt as the provider rewrote it, where it says so
 ) STRICT;
 
 CREATE UNIQUE INDEX images_saved ON images (task, idx) WHERE state = 'saved';
 
 CREATE VIEW v_tasks AS
 SELECT t.seq, t.key, t.state, t.wanted, v.provider, v.model, v.operation, v.axes, v.params, p.text AS prompt,
-       (SELECT group_concat(n.id, ', ') FROM names n WHERE n.task = t.seq) AS ids, t.sample, t.take, t.path, t.tries
+       (SELECT group_concat(n.id, ', ') FROM names n WHERE n.task = t.seq) AS ids, t.sample, t.take, t.path, t.tries,
+       (SELECT group_concat(i.ref, ', ') FROM task_inputs ti JOIN inputs i ON i.id = ti.input
+        WHERE ti.task = t.seq) AS inputs
 FROM tasks t JOIN variants v ON v.id = t.variant JOIN prompts p ON p.id = t.prompt;
 
 CREATE VIEW v_attempts AS
 SELECT a.seq, a.id, t.key AS task, a.state, a.purchase, a.lane, a.engine, a.run, a.sent_at, a.ended_at,
        round((julianday(a.ended_at) - julianday(a.sent_at)) * 86400, 3) AS seconds,
        a.cost_low / 1e9 AS usd_low, a.cost_high / 1e9 AS usd_high, a.estimated,
-       a.status, a.code, a.error, a.request_id,
+       a.status, a.code, a.error, a.request_id, a.handle, a.said,
        a.input_text_tokens, a.input_image_tokens, a.output_image_tokens, a.output_text_tokens, a.total_tokens
 FROM attempts a JOIN tasks t ON t.seq = a.task;
 
 CREATE VIEW v_images AS
 SELECT i.id, t.key AS task, i.idx, i.state, i.path, i.format, i.width, i.height, i.bytes, i.sha256,
-       p.text AS prompt, (SELECT group_concat(n.id, ', ') FROM names n WHERE n.task = t.seq) AS ids,
+       p.text AS prompt, (SELECT group_concat(n.id, ', ') FROM names n WHERE n.task = t.seq) AS ids, i.revised_prompt,
        v.provider, v.model, v.axes, a.id AS attempt
 FROM images i JOIN tasks t ON t.seq = i.task JOIN attempts a ON a.seq = i.attempt
 JOIN variants v ON v.id = t.variant JOIN prompts p ON p.id = t.prompt;

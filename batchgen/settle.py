@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from batchgen import costs
 from batchgen.catalog import Tariff
 from batchgen.costs import Money
-from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Unknown, Unsent, Unusable
+from batchgen.errors import Blocked, Gone, ProviderError, Refused, Rejected, Unknown, Unsent, Unusable
 from batchgen.limits import Cap
 from batchgen.task import MISSING, Attempt, AttemptState, ImageState, Settlement, TaskState
 from batchgen.wire import Outcome
@@ -36,12 +36,15 @@ def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Mo
         TaskState.DONE,
         images=outcome.images,
         usage=outcome.usage,
+        said=outcome.said,
         status=outcome.status,
         request_id=outcome.request_id,
     )
     came, asked = len([each for each in outcome.images if each.note != MISSING]), attempt.task.variant.images
     cost = costs.price(tariff, outcome.usage, asked)
-    if cost is not None and costs.flat(tariff) and came < asked:  # who counts by the image may count those that came
+    told = outcome.usage is not None and outcome.usage.charged is not None
+    if cost is not None and costs.flat(tariff) and came < asked and not told:
+        # who counts by the image may count those that came
         return replace(settled, cost_low=costs.price(tariff, None, came), cost_high=cost, estimated=True)
     if cost is not None:
         return replace(settled, cost_low=cost, cost_high=cost)
@@ -82,7 +85,7 @@ def failure(case: Case, error: ProviderError) -> Settlement:
 def _attempt_state(error: ProviderError) -> AttemptState:
     if isinstance(error, Unsent):
         return AttemptState.UNSENT
-    if isinstance(error, Unusable):
+    if isinstance(error, Unusable | Gone):
         return AttemptState.UNUSABLE
     perhaps_billed = isinstance(error, Unknown) or (isinstance(error, Refused) and error.billed)
     return AttemptState.UNKNOWN if perhaps_billed else AttemptState.REJECTED
@@ -95,6 +98,8 @@ def _task_state(case: Case, error: ProviderError) -> tuple[TaskState, int]:
         return TaskState.TODO, 0
     if isinstance(error, Refused):
         return TaskState.REFUSED, 0
+    if isinstance(error, Gone):  # never bought again by itself
+        return TaskState.HELD, 0
     if isinstance(error, Rejected):
         return TaskState.FAILED, 0
     if isinstance(error, Unknown | Unusable):

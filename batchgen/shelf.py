@@ -16,14 +16,17 @@ Known = tuple[str, int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """How much of one variant is wanted: tasks in all, done, and to do, with the bytes of the latter's prompts."""
+    """How much of one variant is wanted: tasks in all, done, and to do.
+
+    `of_todo` are, of the latter, the bytes of all prompts and of the longest, the tokens of all input images and the
+    most of one task.
+    """
 
     variant: Variant
     tasks: int
     done: int
     todo: int
-    prompt_bytes: int
-    longest: int
+    of_todo: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Experience:
     variant: Variant
     requests: int
     prompt_bytes: int
+    input_tokens: int
     cost: int
     seconds: float
     images: int
@@ -81,17 +85,19 @@ class Shelf:
         size = "length(CAST(p.text AS BLOB))"
         sql = (
             f"SELECT t.variant, count(*), count(*) FILTER (WHERE t.state = 'done'), count(*) FILTER (WHERE {open_}),"
-            f" coalesce(sum({size}) FILTER (WHERE {open_}), 0), coalesce(max({size}) FILTER (WHERE {open_}), 0)"
+            f" coalesce(sum({size}) FILTER (WHERE {open_}), 0), coalesce(max({size}) FILTER (WHERE {open_}), 0),"
+            f" coalesce(sum(t.input_tokens) FILTER (WHERE {open_}), 0),"
+            f" coalesce(max(t.input_tokens) FILTER (WHERE {open_}), 0)"
             " FROM tasks t JOIN prompts p ON p.id = t.prompt"
             f" WHERE t.wanted = 'yes' OR (t.wanted = 'waived' AND {again}) GROUP BY t.variant ORDER BY min(t.seq)"
         )
         variants = self.variants()
-        return [Volume(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]
+        return [Volume(variants[row[0]], row[1], row[2], row[3], row[4:]) for row in self.db.execute(sql).fetchall()]
 
     def experience(self) -> list[Experience]:
         """What was paid for so far, by variant: only what the provider's own count is behind."""
         sql = (
-            "SELECT t.variant, count(*), sum(length(CAST(p.text AS BLOB))), sum(a.cost_high),"
+            "SELECT t.variant, count(*), sum(length(CAST(p.text AS BLOB))), sum(t.input_tokens), sum(a.cost_high),"
             " sum((julianday(a.ended_at) - julianday(a.sent_at)) * 86400.0), sum(i.images), sum(i.bytes)"
             " FROM attempts a JOIN tasks t ON t.seq = a.task JOIN prompts p ON p.id = t.prompt"
             " JOIN (SELECT attempt, count(*) AS images, sum(bytes) AS bytes FROM images WHERE state = 'saved'"

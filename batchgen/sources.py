@@ -6,14 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchgen import parameters, template
+from batchgen import parameters
 from batchgen.catalog import Provider
 from batchgen.document import HIDDEN, Document, Loc, unseen
 from batchgen.form import SourceForm, check, misplaced, unknown_key
 from batchgen.parameters import Combination, Setting
 from batchgen.problems import Problems, cut, near, nearest
 from batchgen.readers import STDIN, Feed, feed
-from batchgen.task import canonical
+from batchgen.task import Operation, canonical
+from batchgen.variables import Templates, known
 
 _BRACES = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
@@ -32,8 +33,9 @@ class Cell:
 class Source:
     """Rows of one kind. `prompt` is a template; None: a column is the prompt. `id` is a template or plain text.
 
-    `vars` are the values of a template's variables, `feed` a file of rows, and with neither there is one row.
-    `take` rows of a file: the first ones, or with `shuffle`, a seed, the same few of any order.
+    `images` and `mask` are templates of what is to be edited, `mask_area` how a mask tells what to change. `vars` are
+    the values of a template's variables, `feed` a file of rows, and with neither there is one row. `take` rows of a
+    file: the first ones, or with `shuffle`, a seed, the same few of any order.
     """
 
     where: str
@@ -42,6 +44,10 @@ class Source:
     vars: tuple[tuple[str, tuple[str, ...]], ...] = ()
     feed: Feed | None = None
     id: str = ""
+    operation: Operation = Operation.GENERATE
+    images: tuple[str, ...] = ()
+    mask: str = ""
+    mask_area: str = "transparent"
     cells: tuple[Cell, ...] = ()
     take: int | None = None
     shuffle: str | None = None
@@ -49,19 +55,13 @@ class Source:
     @property
     def variables(self) -> frozenset[str] | None:
         """The variables of its rows; None where only the file knows."""
-        return _variables(self.feed, dict(self.vars))
+        return known(self.feed, dict(self.vars))
 
 
-def _variables(feed: Feed | None, vars: Mapping[str, object]) -> frozenset[str] | None:
-    if feed is None:
-        return frozenset(vars)
-    return frozenset({"line"}) if feed.format == "txt" else None
-
-
-def flaw(prompt: str, providers: Sequence[Provider]) -> str:
-    """Why a prompt cannot be sent, or nothing."""
+def flaw(prompt: str, providers: Sequence[Provider], operation: Operation) -> str:
+    """Why a prompt cannot be sent, or nothing; a variation needs none."""
     if not prompt:
-        return "the prompt is empty"
+        return "" if operation is Operation.VARY else "the prompt is empty"
     if hidden := HIDDEN.search(prompt):
         return f"the prompt {unseen(hidden)}"
     for provider in providers:
@@ -69,18 +69,6 @@ def flaw(prompt: str, providers: Sequence[Provider]) -> str:
             says = f"{provider.identity} takes at most {provider.prompt_most:,}"
             return f"the prompt has {len(prompt):,} characters, and {says}"
     return ""
-
-
-def asked(text: str) -> frozenset[str]:
-    """What a template asks for; ValueError, in words for its writer, where it is none."""
-    try:
-        return template.compile(text).variables
-    except ValueError as error:
-        if text.count("{{") > text.count("}}"):
-            raise ValueError("{{ is opened and not closed with }}") from None
-        if "end of print statement" in str(error):
-            raise ValueError("between {{ and }} stands one name, without spaces: {{ product_name }}") from None
-        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +87,12 @@ class Place:
 class Frame:
     """What the rest of a manifest says to every source.
 
-    `taken` are the parameters of the matrix and where it sets them, `combinations` its requests as far as they are
-    known, `open` the parameters that are not, `path` the variables of the output path.
+    `operation` is what a source does that names none, `taken` are the parameters of the matrix and where it sets them,
+    `combinations` its requests as far as they are known, `open` the parameters that are not, `path` the variables of
+    the output path.
     """
+
+    operation: Operation
 
     providers: Sequence[Provider]
     taken: Mapping[str, Loc]
@@ -117,41 +108,6 @@ def read(entries: object, place: Place, frame: Frame, problems: Problems) -> tup
     reader = _Reader(place, frame, problems)
     found = [reader.read(entry, ("prompts", n)) for n, entry in enumerate(entries)]
     return tuple(source for source in found if source is not None)
-
-
-@dataclass(slots=True)
-class _Templates:
-    """The templates of one source: what they may ask for (None: only the file knows), and what they do."""
-
-    file: Feed | None
-    known: frozenset[str] | None
-    problems: Problems
-    asked: set[str] = field(default_factory=set)
-    sound: bool = True
-
-    def read(self, text: object, loc: Loc) -> str | None:
-        """A template's text, once it compiles and asks only for names that are known, as far as one knows them."""
-        if text is None:
-            return None
-        spelled = self.problems.document.text(loc, text).strip()
-        self.check(spelled, loc)
-        return spelled
-
-    def check(self, text: str, loc: Loc) -> None:
-        if doubt := self.problems.document.doubt(loc):
-            self.sound = False
-            self.problems.add(loc, doubt)
-        try:
-            names = asked(text)
-        except ValueError as error:
-            self.sound = False
-            self.problems.add(loc, str(error))
-            return
-        self.asked |= names
-        for name in sorted(names - self.known) if self.known is not None else ():
-            self.sound = False
-            lines = ": a .txt file has one variable, {{ line }}" if self.file else ""
-            self.problems.add(loc, f"{{{{ {name} }}}} is not defined{nearest(name, self.known or ()) or lines}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +136,19 @@ class _Reader:
     def text(self, entry: object, loc: Loc) -> Source:
         prompt = self.document.text(loc, entry).strip()
         self.whole(loc)
-        if says := flaw(prompt, self.frame.providers) or _misunderstood(prompt):
+        if (
+            says := flaw(prompt, self.frame.providers, self.frame.operation)
+            or _misunderstood(prompt)
+            or self.lacks_images()
+        ):
             self.problems.add(loc, says)
-        return Source(self.document.where(loc), text=prompt)
+        self.judge((), self.frame.operation, loc)
+        return Source(self.document.where(loc), text=prompt, operation=self.frame.operation)
+
+    def lacks_images(self) -> str:
+        if self.frame.operation is Operation.GENERATE:
+            return ""
+        return f"operation {self.frame.operation} needs images: write prompt: … with images: […]"
 
     def mapping(self, entry: Mapping[str, object], loc: Loc) -> Source | None:
         own = {name: value for name, value in entry.items() if name in SourceForm.model_fields}
@@ -193,7 +159,8 @@ class _Reader:
         form = check(SourceForm, own, loc, self.problems)
         if form is None:
             return None
-        for says in _mismatches(form, other.keys() - self.takes()):
+        operation = Operation(form.operation or self.frame.operation)
+        for says in (*_mismatches(form, other.keys() - self.takes(), operation), *_unfit_inputs(form, operation)):
             self.problems.add(loc, says)
         file = self.file(form, loc) if form.file else None
         if form.file and file is None:
@@ -202,34 +169,44 @@ class _Reader:
 
     def source(self, form: SourceForm, loc: Loc, file: Feed | None, other: Mapping[str, object]) -> Source:
         names = {} if file else self.vars(form, loc)
-        templates = _Templates(file, _variables(file, names), self.problems)
+        templates = Templates(file, known(file, names), self.problems)
         found = Source(
             where=self.document.where(loc),
             prompt=templates.read(form.prompt, (*loc, "prompt")),
             vars=tuple(names.items()),
             feed=file,
             id=templates.read(form.id, (*loc, "id")) or "",
+            operation=Operation(form.operation or self.frame.operation),
+            images=tuple(templates.read(each, (*loc, "images", n)) or "" for n, each in enumerate(form.images or ())),
+            mask=templates.read(form.mask, (*loc, "mask")) or "",
+            mask_area=form.mask_area,
             cells=tuple(cell for name, value in other.items() if (cell := self.cell(name, value, loc, templates))),
             take=form.take,
             shuffle=None if form.shuffle is None else self.document.text((*loc, "shuffle"), form.shuffle),
         )
-        self.judge(found.cells, loc)
+        self.judge(found.cells, found.operation, loc)
         idle = names.keys() - templates.asked - self.frame.path
         for name in idle if templates.sound and form.prompt is not None else ():
             says = f"is used nowhere: write {{{{ {name} }}}} in the prompt"
             self.problems.add((*loc, "vars", name), says, key=True)
         return found
 
-    def judge(self, cells: Sequence[Cell], loc: Loc) -> None:
+    def judge(self, cells: Sequence[Cell], operation: Operation, loc: Loc) -> None:
         """Hold what a source sets for all its rows against every combination; the rest is known by its rows alone."""
         own = {each.name: Setting(each.name, each.value, (*loc, each.name)) for each in cells if each.template is None}
         open = self.frame.open | {each.name for each in cells if each.template is not None}
-        mark = canonical([sorted(open), sorted((name, each.value) for name, each in own.items())])
-        if own and mark not in self.fine:
+        mark = canonical([str(operation), sorted(open), sorted((name, each.value) for name, each in own.items())])
+        if mark not in self.fine:
+            own["operation"] = Setting("operation", str(operation), self.place_of_operation(loc))
             before = len(self.problems.found)
             parameters.check([{**same, **own} for same in self.frame.combinations], self.problems, open)
             if len(self.problems.found) == before:
                 self.fine.add(mark)
+
+    def place_of_operation(self, loc: Loc) -> Loc:
+        """Where it stands: in the source, at the top, or nowhere, which is the source."""
+        places: tuple[Loc, ...] = ((*loc, "operation"), ("operation",))
+        return next((each for each in places if each in self.document.keys), loc)
 
     def vars(self, form: SourceForm, loc: Loc) -> dict[str, tuple[str, ...]]:
         spell = self.document.text
@@ -260,7 +237,7 @@ class _Reader:
             self.problems.add(loc, f"{file}: {says}")
         return found
 
-    def cell(self, name: str, value: object, loc: Loc, templates: _Templates) -> Cell | None:
+    def cell(self, name: str, value: object, loc: Loc, templates: Templates) -> Cell | None:
         """A parameter that the rows of a source set."""
         loc, providers, taken = (*loc, name), self.frame.providers, self.frame.taken
         if name not in self.takes():
@@ -323,8 +300,9 @@ def _sentence(entry: Mapping[str, object], known: set[str]) -> str:
     return key if len(entry) == 1 and strange else ""
 
 
-def _mismatches(form: SourceForm, strangers: Set[str]) -> Iterator[str]:
-    if not form.file and form.prompt is None and not any(near(name, ("prompt", "file")) for name in strangers):
+def _mismatches(form: SourceForm, strangers: Set[str], operation: Operation) -> Iterator[str]:
+    prompted = form.file or form.prompt is not None or (operation is Operation.VARY and form.images)
+    if not prompted and not any(near(name, ("prompt", "file")) for name in strangers):
         yield "needs prompt: or file:"
     if form.file and form.vars:
         yield "vars do not go with file: its columns are the variables"
@@ -332,3 +310,15 @@ def _mismatches(form: SourceForm, strangers: Set[str]) -> Iterator[str]:
         yield "take, shuffle and format go with file"
     if form.shuffle is not None and form.take is None:
         yield "shuffle needs take"
+
+
+def _unfit_inputs(form: SourceForm, operation: Operation) -> Iterator[str]:
+    """What is amiss with the images of a source, whatever they are."""
+    if operation is Operation.GENERATE and (form.images or form.mask is not None):
+        yield "images and mask go with operation: edit, images also with operation: vary"
+    elif operation is not Operation.GENERATE and not form.images:
+        yield f"operation {operation} needs images: [photo.png]"
+    if operation is Operation.VARY and form.mask is not None:
+        yield "a mask goes with operation: edit"
+    if form.mask is None and form.mask_area != "transparent":
+        yield "mask_area goes with mask"

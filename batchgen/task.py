@@ -10,6 +10,12 @@ Params = tuple[tuple[str, object], ...]
 
 TRANSPORT = frozenset({"response_format", "stream", "partial_images", "user", "safety_identifier"})
 """Parameters that change how an image travels, not which image is made: no part of a task's identity."""
+DELIVERIES = ("url", "b64_json")
+
+
+def travels(name: str, value: object) -> bool:
+    """Whether a parameter is transport. Where output_format names a delivery, as at OneRouter, it is, too."""
+    return name in TRANSPORT or (name == "output_format" and value in DELIVERIES)
 
 
 class Operation(StrEnum):
@@ -40,6 +46,7 @@ class AttemptState(StrEnum):
 class ImageState(StrEnum):
     SAVED = "saved"
     BROKEN = "broken"  # one of n came unusable
+    PARTIAL = "partial"  # what a stream showed on the way to an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,43 @@ class Variant:
         return n if isinstance(n, int) else 1
 
 
+class Kind(StrEnum):
+    FILE = "file"
+    LINK = "link"
+    UPLOADED = "uploaded"  # a file that the provider has already, by its id
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An image to edit or vary, or a mask over the first of them.
+
+    `ref` is a path from the manifest's folder, a URL, or the provider's id; only of a file the rest is known: sha256,
+    length, format, and the size in pixels as one sees it, turned as its EXIF orientation says. `area` is how a mask
+    tells what to change: `transparent`, `white` or `black`; of an image it is empty.
+    """
+
+    kind: Kind
+    ref: str
+    sha256: str = ""
+    bytes: int = 0
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    area: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What a task's key knows of it: the content of a file, wherever that lies."""
+        content = self.sha256 if self.kind is Kind.FILE else f"{self.kind}:{self.ref}"
+        return f"mask {self.area} {content}" if self.area else content
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One request to be made. `path` is where its image goes, below images/, without index and extension."""
+    """One request to be made. `path` is where its image goes, below images/, without index and extension.
+
+    `inputs` are the images to edit in their order, then the mask; `input_tokens` is what they are expected to take.
+    """
 
     key: str
     variant: Variant
@@ -72,15 +113,26 @@ class Task:
     sample: int
     take: int
     path: str
+    inputs: tuple[Input, ...] = ()
+    input_tokens: int = 0
     seq: int = 0  # its row in the ledger
     tries: int = 0  # attempts used up so far
+
+    @property
+    def images(self) -> tuple[Input, ...]:
+        return tuple(each for each in self.inputs if not each.area)
+
+    @property
+    def mask(self) -> Input | None:
+        return next((each for each in self.inputs if each.area), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One sending of a task. `id` is the X-Client-Request-Id; `purchase` stays the same for a re-send after `unknown`.
 
-    `cost_high` is the most it can cost, in nano-dollars; None where no price is known.
+    `cost_high` is the most it can cost, in nano-dollars; None where no price is known. `handle` is the name under which
+    the provider holds what was bought, where it gave one.
     """
 
     id: str
@@ -88,11 +140,15 @@ class Attempt:
     purchase: str
     lane: str
     cost_high: int | None
+    handle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them; cached ones are included in their input counts."""
+    """Tokens as the provider counted them; cached ones are included in their input counts.
+
+    `charged` is the price in nano-dollars where the provider names it itself; without tokens, that is all it said.
+    """
 
     input_text: int = 0
     input_image: int = 0
@@ -102,6 +158,7 @@ class Usage:
     output_text: int = 0
     total: int = 0
     note: str = ""
+    charged: int | None = None
 
 
 MISSING = "missing from the answer"
@@ -109,7 +166,10 @@ MISSING = "missing from the answer"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image of an answer. `path` is relative to the images folder; a broken one has only its index and a note."""
+    """One image of an answer. `path` is relative to the images folder; a broken one has only its index and a note.
+
+    `revised` is the prompt as the provider rewrote it, where it says so.
+    """
 
     index: int
     state: ImageState
@@ -120,6 +180,7 @@ class Image:
     width: int = 0
     height: int = 0
     note: str = ""
+    revised: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +188,8 @@ class Settlement:
     """How an attempt ended, and what that makes of its task.
 
     The bill lies between `cost_low` and `cost_high`, nano-dollars (None: no price is known). `allowance` is what a
-    re-send after it takes from duplicate_allowance; `used_up` says whether it counts against retry.attempts.
+    re-send after it takes from duplicate_allowance; `used_up` says whether it counts against retry.attempts. `said` are
+    the values that took effect, as the provider named them.
     """
 
     attempt: AttemptState
@@ -139,6 +201,7 @@ class Settlement:
     used_up: bool = True
     images: tuple[Image, ...] = ()
     usage: Usage | None = None
+    said: Params = ()
     status: int = 0
     code: str = ""
     error: str = ""
@@ -167,7 +230,7 @@ class Identity:
         asked = {
             "model": variant.model,
             "operation": str(variant.operation),
-            "params": {name: value for name, value in variant.params if name not in TRANSPORT},
+            "params": {name: value for name, value in variant.params if not travels(name, value)},
         }
         self._asked = canonical(asked)[1:-1]
         self._provider = canonical(variant.provider)
@@ -176,7 +239,7 @@ class Identity:
         """16 letters and digits (80 bits) of a versioned hash over what the user asked for, as canonical JSON.
 
         `prompt` is spelled as JSON already. Transport parameters, paths, ids, limits and catalog defaults stay
-        outside: none of them buys anything again. `inputs` are the sha256 sums of the files to edit, the mask last.
+        outside: none of them buys anything again. `inputs` are the identities of the images to edit, the mask's last.
         """
         files = canonical(inputs) if inputs else "[]"
         asked = (

@@ -105,15 +105,19 @@ class Wanted:
             self._ask(seq)
             if wanted in _BACK:
                 db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK[wanted], seq))
+            if task.inputs:  # the same bytes may lie elsewhere by now
+                records.add_inputs(db, seq, task.inputs)
             if named != [variant, task.path]:  # files that are there keep their names
                 path = named[1] if state in ("doing", "done") else task.path
                 db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, path, seq))
             return False
         row = (task.key, task.variant.provider, variant, records.prompt_id(db, task.prompt))
         cursor = db.execute(
-            "INSERT INTO tasks (key, lane, variant, prompt, sample, take, path) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*row, task.sample, task.take, task.path),
+            "INSERT INTO tasks (key, lane, variant, prompt, sample, take, path, input_tokens)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, task.sample, task.take, task.path, task.input_tokens),
         )
+        records.add_inputs(db, cursor.lastrowid or 0, task.inputs)
         self._ask(cursor.lastrowid or 0)
         return True
 

@@ -1,28 +1,57 @@
 """What is said and heard: Request and Reply on the wire, the Answer read from them, the Outcome of an attempt."""
 
 import json
+import re
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydantic_core
 
-from batchgen.task import Image, Usage
+from batchgen.task import Image, Input, Params, Usage
 
 DIGITS_MOST = 1000
+_BLOCK = re.compile(rb"\r?\n\r?\n")
 INFLATED_MOST = 48 * 2**20  # nothing compressed was asked for
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that goes along, read and hashed as it is sent; other bytes than were planned never leave whole.
+
+    A mask is turned into the words of the provider on its way: `area` is what it must tell the place to change by.
+    """
+
+    input: Input
+    area: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A multipart/form-data body: fields as text, then files by their field's name."""
+
+    fields: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, Upload], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `url` is absolute, or relative to the base URL, and the key goes along only with `auth`."""
+    """One HTTP request; `url` is absolute, or relative to the base URL, and the key goes along only with `auth`.
+
+    An Upload inside of `json` goes as a data URL. A request that names a `handle` asks for what is bought under that
+    name: it is sent after `wait` seconds, as often as the dialect likes, and its replies are not kept.
+    """
 
     method: str
     url: str
     json: Mapping[str, object] | None = None
+    form: Form | None = None
     auth: bool = True
     body_most: int = 64 * 2**20  # bytes of a reply that are taken in
+    handle: str = ""
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +89,16 @@ class Reply:
             except RecursionError:
                 raise ValueError("nested too deeply") from None
 
+    def events(self) -> Iterator[Mapping[str, object]]:
+        """The JSON objects of a text/event-stream, without what is none; ValueError as in `read`."""
+        for block in _BLOCK.split(self.read()):
+            lines = [line[5:].lstrip() for line in block.splitlines() if line.startswith(b"data:")]
+            event: object = None
+            with suppress(ValueError):
+                event = pydantic_core.from_json(b"\n".join(lines))
+            if isinstance(event, dict):
+                yield event
+
 
 def _bounded(digits: str) -> int | float:
     return int(digits) if len(digits) < DIGITS_MOST else float("inf")
@@ -67,9 +106,10 @@ def _bounded(digits: str) -> int | float:
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """An image that came as base64 text."""
+    """An image that came as base64 text; `revised` is the prompt as the provider rewrote it."""
 
     base64: str
+    revised: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +117,20 @@ class Fetched:
     """An image that came as the body of a reply of its own."""
 
     reply: Reply
+    revised: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a conversation yielded. None in `pictures` is one that was promised and is missing."""
+    """What a conversation yielded. None in `pictures` is one that was promised and is missing.
+
+    `partials` are what a stream showed on the way, `said` the values that took effect, as the provider named them.
+    """
 
     pictures: tuple[Inline | Fetched | None, ...]
     usage: Usage | None = None
+    partials: tuple[Inline, ...] = ()
+    said: Params = ()
 
 
 Conversation = Generator[Request, Reply, Answer]
@@ -98,6 +144,7 @@ class Outcome:
     usage: Usage | None
     status: int
     request_id: str
+    said: Params = ()
 
 
 def _inflate(raw: bytes, coding: str) -> bytes:

@@ -17,6 +17,7 @@ from batchgen.client import Sink
 from batchgen.dialects import openai
 from batchgen.errors import (
     Blocked,
+    Gone,
     Pending,
     ProviderError,
     Refused,
@@ -32,7 +33,7 @@ from batchgen.task import Attempt, ImageState, Operation, Task, Usage, Variant
 from batchgen.wire import Outcome, Reply, Request
 
 pytestmark = pytest.mark.anyio
-PROVIDER = replace(catalog.provider("openai", {}), base_url="http://127.0.0.1:8080/v1")
+PROVIDER = replace(catalog.provider("openai", {}), base_url="http://127.0.0.1:8080/v1", links=("cdn.example",))
 
 
 @pytest.fixture
@@ -201,16 +202,17 @@ async def test_a_later_reply_that_a_crash_damaged_is_fetched_again(bench: Bench)
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        (no(404), Unusable),
-        (no(410), Unusable),
-        (no(403), Pending),
+        (no(404), Gone),
+        (no(410), Gone),
+        (no(403), Gone),
+        (no(401), Pending),
         (no(429), Pending),
         (no(500), Pending),
         (no(503), Pending),
         (Unsent("no connection"), Pending),
         (Unknown("cut"), Pending),
-        (Rejected("cannot be sent"), Unusable),
-        (Unusable("too large"), Unusable),
+        (Rejected("cannot be sent"), Gone),
+        (Unusable("too large"), Gone),
     ],
 )
 async def test_s18_a_link_that_cannot_be_had_is_bought_all_the_same(
@@ -235,9 +237,10 @@ async def test_s18_a_link_that_cannot_be_had_is_bought_all_the_same(
 )
 async def test_z8_a_link_is_https_or_at_the_provider_itself(bench: Bench, link: str) -> None:
     wire = Wire(answer({"url": link}))
-    with pytest.raises(Unusable) as error:
+    with pytest.raises(Pending) as error:
         await perform(attempt(), bench, wire, buy=True)
     assert (error.value.code, len(wire.asked)) == ("link_refused", 1)
+    assert bench.spool.holds("id", 1)
 
 
 async def test_a_link_to_the_provider_itself_may_be_plain_http(bench: Bench) -> None:
@@ -248,8 +251,33 @@ async def test_a_link_to_the_provider_itself_may_be_plain_http(bench: Bench) -> 
 @pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1", "[::1]", "10.0.0.1", "localhost"])
 async def test_z8_a_link_does_not_lead_into_the_users_own_network(bench: Bench, host: str) -> None:
     wire = Wire(answer({"url": f"https://{host}/a.png"}), Reply(200, {}, PNG))
-    with pytest.raises(Unusable):
+    with pytest.raises(Pending, match="Nothing is bought again"):
         await perform(attempt(), bench, wire, buy=True)
+
+
+async def test_a_link_leads_on_only_to_where_links_may_lead(bench: Bench) -> None:
+    there = Reply(302, {"location": "/b.png"}, b"")
+    away = Reply(302, {"location": "https://evil.example/b.png"}, b"")
+    wire = Wire(answer(LINK), there, away)
+    with pytest.raises(Pending, match="evil.example, which is not known as a host of openai"):
+        await perform(attempt(), bench, wire, buy=True)
+    assert wire.asked[1:] == [LINK["url"], "https://cdn.example/b.png"]
+    again = Wire(there, Reply(200, {}, PNG))
+    assert await perform(attempt(), bench, again, buy=False)
+
+
+async def test_a_link_that_leads_in_circles_is_left(bench: Bench) -> None:
+    around = [Reply(302, {"location": "/a.png"}, b"")] * 9
+    with pytest.raises(Pending, match="in circles"):
+        await perform(attempt(), bench, Wire(answer(LINK), *around), buy=True)
+
+
+async def test_what_a_link_leads_to_is_fetched_again_where_it_is_no_image(bench: Bench) -> None:
+    with pytest.raises(Gone, match="no image"):
+        await perform(attempt(), bench, Wire(answer(LINK), Reply(200, {}, b"<html>")), buy=True)
+    wire = Wire(Reply(200, {}, PNG))
+    assert await perform(attempt(), bench, wire, buy=False)
+    assert wire.asked == [LINK["url"]]
 
 
 async def test_d1_an_image_that_finds_no_room_leaves_its_answer_in_the_spool(bench: Bench) -> None:

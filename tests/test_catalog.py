@@ -2,9 +2,10 @@
 
 import pytest
 
-from batchgen import catalog
+from batchgen import catalog, parameters
 from batchgen.catalog import Price, Provider
 from batchgen.dialects import DIALECTS
+from batchgen.task import Operation, travels
 
 PROVIDERS = catalog.providers()
 FAMILIES = catalog.models()
@@ -25,9 +26,13 @@ def test_a_provider_speaks_a_dialect_that_exists_at_prices_that_exist(name: str)
 def test_a_providers_key_goes_to_its_own_host_over_https(name: str) -> None:
     """Z7, Z9."""
     entry = PROVIDERS[name]
-    assert entry.base_url.startswith("https://")
-    assert entry.host in entry.hosts
     assert entry.api_key_env
+    if entry.host and not catalog.loopback(entry.host):
+        assert entry.base_url.startswith("https://")
+        assert entry.host in entry.hosts
+    else:
+        assert entry.base_url_env, "it is where the user says"
+        assert not entry.hosts
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -35,12 +40,31 @@ def test_a_rule_speaks_of_parameters_that_exist(name: str) -> None:
     entry = PROVIDERS[name]
     for rule in entry.rules:
         for parameter, words in (*rule.when.items(), *rule.then.items()):
-            known = entry.parameters[parameter].values
+            known = entry.parameters[parameter].values if parameter != "operation" else tuple(Operation)
             assert not known or {"set", "unset", *known} >= set(words)
 
 
-def test_no_parameter_of_a_catalog_provider_is_one_that_only_travels() -> None:
-    assert {"stream", "partial_images", "response_format"}.isdisjoint(PROVIDERS["openai"].parameters)
+def test_openai_takes_no_response_format() -> None:
+    """It refuses it."""
+    assert "response_format" not in PROVIDERS["openai"].parameters
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_what_is_sent_unasked_only_travels_and_is_taken(name: str) -> None:
+    """An upgrade must not buy anything again."""
+    entry = PROVIDERS[name]
+    for parameter, value in entry.send.items():
+        assert travels(parameter, value)
+        assert value in entry.parameters[parameter].values
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_default_is_a_value_that_is_taken(name: str) -> None:
+    for each in PROVIDERS[name].parameters.values():
+        if each.default:
+            value = parameters.convert(each.kind, each.default, each.default)
+            assert not each.values or value in each.values
+            assert not isinstance(value, int) or (each.least or 0) <= value <= (each.most or 10**9)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -88,10 +112,21 @@ def test_a_model_is_found_by_each_of_its_names_and_behind_a_vendors_prefix(name:
     assert catalog.model(name) is catalog.model(f"openai/{name}") is not None
 
 
-@pytest.mark.parametrize("name", ["", "gpt-image-3", "gpt-image-2 ", "GPT-IMAGE-2", "gpt-image-2/edit", "dall-e-3"])
+@pytest.mark.parametrize("name", ["", "gpt-image-3", "gpt-image-2 ", "GPT-IMAGE-2", "gpt-image-4/edit", "dall-e-3"])
 def test_a_stranger_has_no_rules_and_no_price(name: str) -> None:
     assert catalog.model(name) is None
     assert catalog.tariff(PROVIDERS["openai"], name) is None
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-image-2/text-to-image", "gpt-image-2/edit", "openai/gpt-image-1-5"])
+def test_a_vendors_words_around_a_model_are_looked_through(name: str) -> None:
+    assert catalog.model(name)
+
+
+def test_a_provider_may_have_a_name_of_its_own_for_a_model() -> None:
+    name = "oai-gpt-image-2-generations"
+    assert catalog.model(name) is None
+    assert catalog.model(name, PROVIDERS["myrouter"]) is catalog.model("gpt-image-2")
 
 
 def test_no_name_belongs_to_two_models() -> None:
@@ -127,7 +162,7 @@ def test_the_price_of_the_manifest_goes_before_every_list() -> None:
 
 
 def test_another_hosts_prices_are_assumed() -> None:
-    own = Provider(dialect="openai", base_url="https://x", name="mine", prices="openai")
+    own = Provider(dialect="openai", base_url="https://x", name="mine", prices="openai", assumed=True)
     tariff = catalog.tariff(own, "gpt-image-2")
     assert tariff
     assert tariff.assumed

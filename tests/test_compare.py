@@ -261,7 +261,7 @@ def test_rows_that_had_not_this_combination_are_told_as_such(world: World) -> No
     survey = surveyed(world, prompts=[OTTER, own, HERON], request={"size": "1024x1024", "quality": "low"})
     assert (change(survey), survey.causes) == (
         (1, 2, 0, 1),
-        ("1 new: rows that had not this combination before",),
+        ("1 new: rows or images that had not this combination before",),
     )
 
 
@@ -502,7 +502,7 @@ def test_whatever_is_edited_the_run_does_what_its_plan_said(
         limits = {"budget": 10, **({} if more is None else {"images": images + more})}
         wish = offer.wish(str(world.write(**changes, limits=limits)), None, Setup(environment()), sample)
         plan, charged, billed = offer.drawn_up(wish), len(world.charges()), world.billed()
-        job = Job(Order(wish.manifest, wish.folder, plan.survey, environ=wish.environ))
+        job = Job(Order(wish.manifest, wish.folder, plan, environ=wish.environ))
         ended = anyio.run(job.run)
         bought = len(world.charges()) - charged
         assert (ended.exit_code, bought) == (0, plan.survey.todo) if more is None else bought <= plan.survey.todo

@@ -225,7 +225,7 @@ USAGE = {"input_tokens": 10, "output_tokens": 196, "total_tokens": 206}
 def test_images_come_inline_in_their_order() -> None:
     body = {"created": 1, "data": [{"b64_json": "QQ=="}, {"b64_json": "Qg=="}], "usage": USAGE}
     expected = Usage(input_text=10, output_image=196, total=206)
-    assert answer(body, task(n=2)) == Answer((Inline("QQ=="), Inline("Qg==")), expected)
+    assert answer(body, task(n=2)) == Answer((Inline("QQ=="), Inline("Qg==")), expected, said=(("created", 1),))
 
 
 def test_s18_links_are_fetched_one_by_one_without_the_key() -> None:

@@ -64,7 +64,7 @@ def test_a_provider_of_ones_own_may_have_a_name() -> None:
     ("own", "says"),
     [
         ("{dialect: openai}", "provider.base_url: is missing"),
-        ("{dialect: opnai, base_url: 'http://localhost'}", "provider.dialect: 'opnai' is not one of openai"),
+        ("{dialect: opnai, base_url: 'http://localhost'}", "provider.dialect: 'opnai' is not one of aimlapi, azure, classic,"),
         ("{name: openai, dialect: openai, base_url: 'http://localhost'}", "provider.name: 'openai' is the catalog's"),
         ("{dialect: openai, base_url: 'http://api.openai.com/v1'}", "must be https"),
         ("{dialect: openai, base_url: 'https://me:secret@api.openai.com'}", "no user name, no query"),

@@ -58,7 +58,7 @@ CASES = (
     Case("dataurl", "X8 a data URL", "paid", "done"),
     Case("echo", "Z3 the key in the answer", "rejected", "failed", "invalid_value"),
 )
-ELSEWHERE = {"stall", "hang", "429", "429-header", "quota", "billing", "401", "403"}
+ELSEWHERE = {"stream-cut", "stream-error", "stall", "hang", "429", "429-header", "quota", "billing", "401", "403"}
 """Faults with tests of their own, here and among the runs: those that take time, and those that stop a run."""
 ONCE = {"attempts": 1, "on_unknown": "hold", "duplicate_allowance": 0}
 """One try for each task, and nothing bought twice."""
@@ -228,7 +228,9 @@ def test_z8_links_to_places_that_are_nobodys_business_are_not_fetched(
     world: World, host: Callable[[Respond], Host], link: str
 ) -> None:
     sold(host, world, data=[{"url": link}], usage=GOOD_USAGE)
-    assert world.rows("SELECT state, code FROM attempts") == [("unusable", "link_refused")]
+    assert world.rows("SELECT state, status FROM attempts") == [("accepted", 0)], "it is bought, and waits"
+    reason, code = world.rows("SELECT reason, exit_code FROM runs")[0]
+    assert (code, "Nothing is bought again" in reason) == (5, True)
 
 
 def test_x3_bytes_behind_the_end_of_an_image_are_refused(world: World, host: Callable[[Respond], Host]) -> None:

@@ -341,8 +341,8 @@ RETIRED = date.fromisoformat(catalog.models()["gpt-image-1.5"].retired)
 @pytest.mark.parametrize(
     ("day", "warns"),
     [
-        (RETIRED + timedelta(days=29), f"the model 'gpt-image-1.5' was retired on {RETIRED}"),
-        (RETIRED, f"the model 'gpt-image-1.5' was retired on {RETIRED}"),
+        (RETIRED + timedelta(days=29), f"the model 'gpt-image-1.5' was retired by OpenAI on {RETIRED}"),
+        (RETIRED, f"the model 'gpt-image-1.5' was retired by OpenAI on {RETIRED}"),
         (RETIRED - timedelta(days=1), f"the model 'gpt-image-1.5' will be retired on {RETIRED}, in 1 days"),
         (RETIRED - timedelta(days=30), f"the model 'gpt-image-1.5' will be retired on {RETIRED}, in 30 days"),
         (RETIRED - timedelta(days=31), ""),

@@ -20,7 +20,7 @@ __main__
 cli
 commands.retry
 commands.run
-commands.plan     commands.progress  commands.report  commands.status  commands.verify  commands.sandbox
+commands.plan     commands.progress  commands.providers commands.report  commands.status  commands.verify  commands.sandbox
 commands.costs    commands.doctor    commands.drop    commands.init    commands.resolve commands.schema
 commands.wishes
 commands.options   commands.tables
@@ -34,17 +34,18 @@ lane       expand        causes        hold
 purse      paths         settle
 attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf
+dialects.aimlapi   dialects.classic   dialects.myrouter   dialects.onerouter   combinations
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
-dialects.base  endpoint  parameters
-form
+dialects.base  endpoint  parameters    body          spelling
+form       sizes         inputs        links         variables
 catalog    problems      folder        readers
 document   wire          disk          records       commit      books             pretend
-task       errors        limits        text          template
+task       errors        limits        text          template         wording
 """
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
-    "anyio": "client commit attempt lane purse generate engines job pretend api commands sandbox",
+    "anyio": "client body links commit attempt lane purse generate engines job pretend api commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf",
     "httpx": "client",
@@ -52,7 +53,7 @@ DOORS = {
     "yaml": "document",
     "pydantic": "catalog form",
     "pydantic_core": "wire form",
-    "PIL": "images sandbox",
+    "PIL": "images inputs sandbox",
     "pybase64": "images",
     "jinja2": "template",
     "filelock": "hold",

@@ -164,7 +164,7 @@ def test_a_section_without_content_is_as_good_as_none() -> None:
         ("limits: {concurrency: 0}\n", "6:23: limits.concurrency: 0 is less than 1"),
         ("retry: {on_unknown: no}\n", "6:21: retry.on_unknown: 'no' is not one of retry, hold"),
         ("retry: {duplicate_allowance: 101%}\n", "6:30: retry.duplicate_allowance: '101%' is neither a share such as 1% nor an amount in USD such as 12.50"),
-        ("operation: edit\n", "6:12: operation: 'edit' is not one of generate"),
+        ("operation: edti\n", "6:12: operation: 'edti' is not one of generate, edit, vary (did you mean edit?)"),
         ("output: {path: ../x}\n", "6:16: output.path: must stay inside the images folder: no / at the beginning, no .."),
         ("output: {path: /etc/x}\n", "6:16: output.path: must stay inside the images folder: no / at the beginning, no .."),
         ('output: {path: "{{ key"}\n', "6:16: output.path: {{ is opened and not closed with }}"),
@@ -211,7 +211,11 @@ def test_a_mistake_is_told_with_its_place(added: str, says: str) -> None:
             "prompts: A fox\n",
             '4:10: prompts: must be a list: begin each prompt\'s line with "- "',
         ),
-        ("openai", "opnai", "2:11: provider: 'opnai' is not one of openai, sandbox (did you mean openai?)"),
+        (
+            "openai",
+            "opnai",
+            "2:11: provider: 'opnai' is not one of openai, aimlapi, onerouter, myrouter, classic, azure, litellm, localai, vllm, sglang, sandbox (did you mean openai?)",
+        ),
         (
             "model: gpt-image-2",
             "model: [a, b]",
@@ -382,7 +386,7 @@ def test_a_rehearsal_asks_the_sandbox_in_a_job_of_its_own() -> None:
     assert found.name == "animals.sandbox"
     assert {
         name: (each.base_url, each.api_key_env, each.pretend) for name, each in found.providers.items()
-    } == dict.fromkeys(("sandbox:openai", "sandbox:near"), ("sandbox", "", True))
+    } == dict.fromkeys(("sandbox:openai", "sandbox:near"), ("sandbox/openai/v1", "", True))
     assert {each.provider for each in found.variants} == set(found.providers)
 
 
@@ -434,7 +438,7 @@ def test_standard_input_is_a_source() -> None:
         ("matrix: {target: [{as: a, size: auto}], include: [{target: b}]}\n", "6:60: matrix.include.0.target: 'b' is not one of a"),
         ("matrix: {size: [auto], include: {size: auto}}\n", "6:33: matrix.include: must be a list of mappings"),
         ("matrix: {include: [{size: auto}]}\n", "6:20: matrix.include.0: there is no axis"),
-        ("matrix: {provider: [openai, opnai]}\n", "6:29: matrix.provider.1: 'opnai' is not one of openai, sandbox (did you mean openai?)"),
+        ("matrix: {provider: [openai, opnai]}\n", "6:29: matrix.provider.1: 'opnai' is not one of openai, aimlapi, onerouter, myrouter, classic, azure, litellm, localai, vllm, sglang, sandbox (did you mean openai?)"),
         ("matrix: {provider: [openai, ~]}\n", "6:29: matrix.provider.1: is empty: name a provider"),
         ("  - {prompt: A fox, szie: auto}\n", "6:21: prompts.1.szie: unknown key (did you mean size?)"),
         ("  - {prompt: A fox, size: 10}\n", "6:27: prompts.1.size: '10' is not a size such as 1024x1024"),

@@ -125,7 +125,7 @@ def test_a_price_can_be_set_within_a_provider(world: World) -> None:
         ("limits=5", "--set limits: limits: must be a mapping"),
         ("samples=0", "--set samples: samples: 0 is less than 1"),
         ("name=../x", "--set name: name: must be a folder's name"),
-        ("provider=opnai", "--set provider: provider: 'opnai' is not one of openai, sandbox (did you mean openai?)"),
+        ("provider=opnai", "--set provider: provider: 'opnai' is not one of openai, aimlapi, "),
         ("output.path=../x", "--set output.path: output.path: must stay inside the images folder"),
         ("limits.budget", "--set limits.budget: write KEY=VALUE"),
         ("=5", "--set =5: write KEY=VALUE"),

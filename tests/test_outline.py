@@ -152,7 +152,7 @@ def told(world: World, *flags: str, **changes: Any) -> str:
         ({"limits": {"budget": 3}}, (), r"^Budget   \$3\.00 for the whole job, of which \$0\.00 is spent$"),
         ({"model": "dall-e-9", "request": None}, (), r"^Cost     1 task at a price that is not known$"),
         ({"model": "dall-e-9", "request": None}, (), r"^warning: the catalog does not know the model 'dall-e-9'"),
-        ({"model": "gpt-image-1"}, (), r"^warning: the model 'gpt-image-1' was retired on 2026-10-23$"),
+        ({"model": "gpt-image-1"}, (), r"^warning: the model 'gpt-image-1' was retired by OpenAI on 2026-10-23$"),
         ({}, (), r"^warning: gpt-image-2 is reckoned at OpenAI's prices"),
         ({}, (), rf"^Asks     pretend: http://127\.0\.0\.1:\d+, with the key in {KEY_ENV}$"),
         ({"provider": "openai"}, (), r"^Asks     openai: https://api\.openai\.com, with the key in OPENAI_API_KEY"),

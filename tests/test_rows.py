@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from batchgen import manifest, parameters
 from batchgen.errors import ManifestError
+from batchgen.inputs import Gallery
 from batchgen.manifest import Setup
 from batchgen.parameters import Combination
 from batchgen.rows import Row, rows
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def read(source: str, more: str = "") -> list[Row]:
-    return list(rows(manifest.loads(f"{HEAD}  - {source}\n{more}", Path("x.yaml"), Setup({}))))
+    return list(rows(manifest.loads(f"{HEAD}  - {source}\n{more}", Path("x.yaml"), Setup({})), Gallery(Path())))
 
 
 def prompts(source: str) -> list[str]:
@@ -126,7 +127,7 @@ def test_a_variable_of_the_output_path_is_looked_for_in_every_row(folder: Path) 
 def test_files_are_beside_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("A fox\n", encoding="utf-8")
     (tmp_path / "x.yaml").write_text(HEAD + "  - file: p.txt\n", encoding="utf-8")
-    (row,) = rows(manifest.load(tmp_path / "x.yaml", Setup({})))
+    (row,) = rows(manifest.load(tmp_path / "x.yaml", Setup({})), Gallery(tmp_path))
     assert row == Row(1, "A fox", {"line": "A fox"}, f"{tmp_path / 'p.txt'}:1")
 
 
@@ -243,7 +244,7 @@ def test_a_huge_number_of_rows_with_the_same_settings_is_judged_once(
 
 def test_no_row_comes_after_a_problem(folder: Path) -> None:
     write("p.txt", "A fox\n\0\nA heron\n")
-    found = rows(manifest.loads(HEAD + "  - file: p.txt\n", Path("x.yaml"), Setup({})))
+    found = rows(manifest.loads(HEAD + "  - file: p.txt\n", Path("x.yaml"), Setup({})), Gallery(Path()))
     assert next(found).prompt == "A fox"
     with pytest.raises(ManifestError):
         next(found)
@@ -277,10 +278,10 @@ def test_raising_take_keeps_the_sample_in_any_order_of_the_file(folder: Path, li
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     script = (
-        "import resource, sys; from pathlib import Path; from batchgen import manifest, rows\n"
+        "import resource, sys; from pathlib import Path; from batchgen import inputs, manifest, rows\n"
         "found = manifest.load(Path(sys.argv[1]), manifest.Setup({}))\n"
-        "next(iter(rows.rows(found))); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "count = sum(1 for _ in rows.rows(found)); after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "gallery = inputs.Gallery(found.folder); next(iter(rows.rows(found, gallery))); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "count = sum(1 for _ in rows.rows(found, gallery)); after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(count, after - before)"
     )
     (tmp_path / "p.csv").write_text("id,prompt\n" + "".join(f"{n},A fox {n}\n" for n in range(200_000)), "utf-8")

@@ -81,7 +81,8 @@ def test_one_request_for_three_images_saves_three_files(world: World) -> None:
 
 def test_links_are_fetched_without_the_key(bad: Start) -> None:
     world = bad("--delivery", "url")  # whose files refuse a request that brings a key
-    ended = world.run(prompts=many(3), request={"size": "1024x1024", "quality": "low", "n": 2})
+    provider = world.provider(links=["127.0.0.1"])
+    ended = world.run(provider=provider, prompts=many(3), request={"size": "1024x1024", "quality": "low", "n": 2})
     assert (ended.exit_code, len(world.files()), len(world.charges())) == (0, 6, 3)
     world.check_equal_to_the_bill()
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from batchgen import catalog, document, form, manifest, schema
-from batchgen.catalog import Parameter, Price, Provider
+from batchgen import catalog, document, form, manifest, schema, wording
+from batchgen.catalog import Intake, Parameter, Price, Provider, Rule
 from batchgen.commands.schema import command
 from batchgen.errors import ManifestError
 
@@ -69,9 +69,15 @@ def read(text: str) -> None:
     manifest.loads(text, Path("jobs/x.yaml"), manifest.Setup(environ={}))
 
 
-def readme() -> str:
-    (found,) = re.findall("```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    return str(found)
+def readme() -> Iterator[str]:
+    """Its manifest; its further sources, and each of its other providers, in a manifest."""
+    for block in re.findall("```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
+        if block.startswith("name:"):
+            yield block
+        elif block.startswith("  - "):
+            yield BASE + block
+        else:
+            yield from (BASE.replace("provider: openai\n", line) for line in block.splitlines(keepends=True))
 
 
 def test_it_is_a_schema_of_draft_07() -> None:
@@ -84,28 +90,30 @@ def test_our_own_manifests_are_not_underlined(file: Path) -> None:
     assert underlined(file.read_text(encoding="utf-8")) == []
 
 
-def test_the_readmes_manifest_is_not_underlined() -> None:
-    assert underlined(readme()) == []
+def test_the_readmes_manifests_are_not_underlined() -> None:
+    for text in readme():
+        assert underlined(text) == [], text
 
 
 def test_no_key_of_a_form_is_forgotten() -> None:
-    keys = whole()["properties"]
-    own = host()["properties"]
-    assert keys.keys() == form.TopForm.model_fields.keys() == schema.TOP.keys()
-    assert keys["limits"]["properties"].keys() == form.LimitsForm.model_fields.keys() == schema.LIMITS.keys()
-    assert keys["retry"]["properties"].keys() == form.RetryForm.model_fields.keys() == schema.RETRY.keys()
-    assert keys["output"]["properties"].keys() == form.OutputForm.model_fields.keys() == schema.OUTPUT.keys()
-    assert own.keys() == form.ProviderForm.model_fields.keys() == schema.PROVIDER.keys()
-    assert own["price"]["properties"].keys() == {field.name for field in fields(Price)} == schema.PRICE.keys()
-    parameter = own["parameters"]["additionalProperties"]["properties"]
-    assert parameter.keys() == {field.name for field in fields(Parameter)} == schema.PARAMETER.keys()
-    assert form.SourceForm.model_fields.keys() == schema.SOURCE.keys()
-
-
-def host() -> dict[str, Any]:
-    """A provider of the user's own."""
-    described: dict[str, Any] = whole()["definitions"]["provider"]["anyOf"][1]
-    return described
+    keys, parts = whole()["properties"], whole()["definitions"]
+    assert keys.keys() == form.TopForm.model_fields.keys() == wording.TOP.keys()
+    assert keys["limits"]["properties"].keys() == form.LimitsForm.model_fields.keys() == wording.LIMITS.keys()
+    assert keys["retry"]["properties"].keys() == form.RetryForm.model_fields.keys() == wording.RETRY.keys()
+    assert keys["output"]["properties"].keys() == form.OutputForm.model_fields.keys() == wording.OUTPUT.keys()
+    names, refined, own = parts["provider"]["anyOf"]
+    assert names == {"enum": [*catalog.providers()]}
+    assert refined["properties"].keys() == form.RefinedForm.model_fields.keys()
+    assert own["properties"].keys() == form.ProviderForm.model_fields.keys() == wording.PROVIDER.keys()
+    for name, noun, says in (
+        ("price", Price, wording.PRICE),
+        ("parameter", Parameter, wording.PARAMETER),
+        ("intake", Intake, wording.INTAKE),
+    ):
+        assert parts[f"provider.{name}"]["properties"].keys() == {each.name for each in fields(noun)} == says.keys()
+    assert parts["provider.rule"]["properties"].keys() == {"if", "then", "says"} == wording.RULE.keys()
+    assert len(fields(Rule)) == 3
+    assert form.SourceForm.model_fields.keys() == wording.SOURCE.keys()
 
 
 def sections(branch: str) -> dict[str, Any]:
@@ -123,7 +131,7 @@ def test_no_parameter_of_the_catalog_is_forgotten(branch: str) -> None:
     assert source.keys() == {*form.SourceForm.model_fields, *taken, "model"}
     assert found["matrix"]["properties"].keys() == {*taken, "model", "provider", "exclude", "include"}
     assert whole()["definitions"]["matrix.choice"]["properties"].keys() == {*taken, "model", "provider", "as"}
-    assert taken == schema.REQUEST.keys(), "say in schema.REQUEST what it is for"
+    assert taken == wording.REQUEST.keys(), "say in wording.REQUEST what it is for"
 
 
 def test_every_key_has_a_sentence() -> None:
@@ -148,7 +156,7 @@ def keys(node: Mapping[str, Any], root: Mapping[str, Any], found: str = "") -> I
 def test_defaults_are_those_of_the_forms() -> None:
     known = whole()["properties"]
     assert known["samples"]["default"] == form.TopForm.model_fields["samples"].default
-    for name, each in (("limits", form.LimitsForm), ("retry", form.RetryForm)):
+    for name, each in (("limits", form.LimitsForm), ("retry", form.RetryForm), ("output", form.OutputForm)):
         for key, field in each.model_fields.items():
             assert known[name]["properties"][key].get("default") == field.default
     assert "Default: 8." in known["limits"]["properties"]["concurrency"]["description"]
@@ -167,11 +175,12 @@ def test_every_value_of_the_catalog_can_be_written_and_no_other() -> None:
         *catalog.providers(),
         *catalog.models(),
         *(also for model in catalog.models().values() for also in model.also),
+        *(name for provider in catalog.providers().values() for name in provider.models),
     ]
     listed = [whole()["definitions"][name]["anyOf"][0]["enum"] for name in ("provider", "model")]
     assert sorted(names) == sorted(word for words in listed for word in words)
     assert not takes("quality", "hihg", whole())
-    assert not takes("n", 11, whole())
+    assert not takes("n", 0, whole())
 
 
 @pytest.fixture
@@ -194,7 +203,7 @@ def wider(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     ("name", "right", "wrong"),
     [
         ("n", [1, "10", 10], [0, 11, 1.5, "x", None, True]),
-        ("size", ["auto", "512x512", "4096x1024"], ["512", 512, "1024 x 1024", None]),
+        ("size", ["auto", "512x512", "4096x1024", "match"], ["512", 512, "1024 x 1024", None]),
         ("quality", ["low", "hd", "2", 2], ["hdd", 3, None, []]),
         ("background", ["opaque", True, "false"], ["yes", 1]),
         ("guidance", [0, 7.5, "7.5"], [-1, "high", None]),
@@ -216,6 +225,8 @@ def test_hosts_that_differ_are_taken_together(
         ("samples: three\n", "samples"),
         ("samples: 2.5\n", "samples"),
         ("operation: paint\n", "operation"),
+        ("operation: edit\n", "prompts.0"),
+        ("operation: vary\n", "prompts.0"),
         ("project: [a]\n", "project"),
         ("limits: [8]\n", "limits"),
         ("limits: {concurency: 4}\n", "limits.concurency"),
@@ -230,6 +241,8 @@ def test_hosts_that_differ_are_taken_together(
         ("retry: {on_unknown: never}\n", "retry.on_unknown"),
         ("retry: {duplicate_allowance: 101%}\n", "retry.duplicate_allowance"),
         ("retry: {attempts: 1000}\n", "retry.attempts"),
+        ("output: {partials: often}\n", "output.partials"),
+        ("output: {partial: true}\n", "output.partial"),
         ("output: {path: ../x}\n", "output.path"),
         ("output: {path: a/../../x}\n", "output.path"),
         ("output: {path: /etc/x}\n", "output.path"),
@@ -238,7 +251,11 @@ def test_hosts_that_differ_are_taken_together(
         ("request: {model: gpt-image-2}\n", "request.model"),
         ("request: {size: 1024 x 1024}\n", "request.size"),
         ("request: {size: 1000}\n", "request.size"),
-        ("request: {n: 11}\n", "request.n"),
+        ("request: {n: 0}\n", "request.n"),
+        ("request: {output_compression: 101}\n", "request.output_compression"),
+        ("request: {size: matched}\n", "request.size"),
+        ("request: {stream: often}\n", "request.stream"),
+        ("request: {input_fidelty: high}\n", "request.input_fidelty"),
         ("request: {n: two}\n", "request.n"),
         ("request: {quality: [low, high]}\n", "request.quality"),
         ("request: {quality: '{{ quality }}'}\n", "request.quality"),
@@ -272,6 +289,22 @@ def test_hosts_that_differ_are_taken_together(
         ("  - {file: a.csv, take: 0}\n", "prompts.1.take"),
         ("  - {prompt: A fox, take: 7}\n", "prompts.1"),
         ("  - {prompt: A fox, n: two}\n", "prompts.1.n"),
+        ("  - {prompt: A fox, images: [a.png]}\n", "prompts.1"),
+        ("  - {prompt: A fox, operation: edit}\n", "prompts.1.images"),
+        ("  - {prompt: A fox, operation: edits, images: [a.png]}\n", "prompts.1.operation"),
+        ("  - {prompt: A fox, operation: edit, images: a.png}\n", "prompts.1.images"),
+        ("  - {prompt: A fox, operation: edit, images: []}\n", "prompts.1.images"),
+        ("  - {prompt: A fox, operation: edit, images: [[a.png]]}\n", "prompts.1.images.0"),
+        ("  - {prompt: A fox, operation: edit, imags: [a.png]}\n", "prompts.1.images prompts.1.imags"),
+        ("  - {prompt: A fox, operation: edit, images: [a.png], mask: [m.png]}\n", "prompts.1.mask"),
+        ("  - {prompt: A fox, operation: edit, images: [a.png], maks: m.png}\n", "prompts.1.maks"),
+        (
+            "  - {prompt: A fox, operation: edit, images: [a.png], mask: m.png, mask_area: grey}\n",
+            "prompts.1.mask_area",
+        ),
+        ("  - {prompt: A fox, operation: edit, images: [a.png], mask_area: white}\n", "prompts.1"),
+        ("  - {operation: edit, images: [a.png]}\n", "prompts.1"),
+        ("  - {operation: vary, images: [a.png], mask: m.png}\n", "prompts.1"),
     ],
 )
 def test_a_mistake_is_underlined_where_it_stands(added: str, place: str) -> None:
@@ -312,9 +345,14 @@ def test_a_mistake_in_what_is_needed_is_underlined(before: str, after: str, plac
     "described",
     [
         {"dialect": "opnai"},
+        {"dialect": "sandbox"},
         {"base_url": "host/v1"},
+        {"base_url": "http://my host/v1"},
         {"name": "a b"},
         {"api_key_env": "MY-KEY"},
+        {"key_header": "api key"},
+        {"query": "api-version=preview"},
+        {"generate": "a path"},
         {"price": {}},
         {"price": 0.04},
         {"price": {"image": -1}},
@@ -324,14 +362,42 @@ def test_a_mistake_in_what_is_needed_is_underlined(before: str, after: str, plac
         {"parameters": {"steps": "integer"}},
         {"parameters": {"steps": {"kind": "whole"}}},
         {"parameters": {"steps": {}}},
+        {"parameters": {"steps": {"kind": "integer", "defualt": 4}}},
         {"key": "sk-1"},
+        {"links": "cdn.example.com"},
+        {"links": ["https://cdn.example.com"]},
+        {"models": ["gpt-image-2"]},
+        {"send": {"stream": True}},
+        {"edit": {"most": 4}},
+        {"edit": {"path": "images/edits", "maks": "white"}},
+        {"edit": {"path": "images/edits", "mask": "black"}},
+        {"edit": {"path": "images/edits", "form": "json"}},
+        {"edit": {"path": "images/edits", "references": ["file"]}},
+        {"edit": {"path": "images/edits", "most": "many"}},
+        {"vary": "images/variations"},
+        {"rules": {"if": {}, "then": {}, "says": "no"}},
+        {"rules": [{"if": {"n": ["2"]}, "then": {"size": "auto"}, "says": "no"}]},
+        {"rules": [{"when": {"n": ["2"]}, "then": {"size": ["auto"]}, "says": "no"}]},
+        {"rules": [{"if": {"n": ["2"]}, "then": {"size": ["auto"]}}]},
     ],
     ids=str,
 )
-def test_a_mistake_in_a_host_of_ones_own_is_underlined(described: dict[str, object]) -> None:
-    right = {"dialect": "openai", "base_url": "http://localhost/v1", "name": "mine", "price": {"image": 0.04}}
-    assert takes("provider", right, whole())
-    assert not takes("provider", {**right, **described}, whole())
+def test_a_mistake_in_a_provider_that_is_described_is_underlined(described: dict[str, object]) -> None:
+    own = {"dialect": "openai", "base_url": "http://localhost/v1", "name": "mine", "price": {"image": 0.04}}
+    for right in (own, {"name": "openai", "price": {"image": 0.04}}):
+        wrong = {**right, **described}
+        assert (takes("provider", right, whole()), takes("provider", wrong, whole())) == (True, False)
+        with pytest.raises(ManifestError):
+            read(BASE.replace("openai", flow(wrong), 1))
+
+
+def test_a_host_of_ones_own_has_a_name_of_its_own_and_one_of_the_catalog_keeps_its_address() -> None:
+    own = {"dialect": "openai", "base_url": "http://localhost/v1"}
+    assert not takes("provider", {**own, "name": "openai"}, whole())
+    assert takes("provider", {"name": "openai"}, whole())
+    assert not takes("provider", {"name": "openai", "base_url": "http://localhost/v1"}, whole())
+    assert not takes("provider", {"name": "opnai", "price": {"image": 0.04}}, whole())
+    assert not takes("provider", {"price": {"image": 0.04}}, whole())
 
 
 @pytest.mark.parametrize(
@@ -361,6 +427,46 @@ def test_a_mistake_in_a_host_of_ones_own_is_underlined(described: dict[str, obje
     ],
 )
 def test_what_a_run_takes_is_not_underlined(text: str) -> None:
+    read(text)
+    assert underlined(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "operation: edit\nprompts: [{prompt: A, images: [a.png, 'https://host/b.png', file-1], size: match}]\n",
+        "operation: edit\nprompts: [{prompt: A, images: ['{{ x }}'], vars: {x: [a, 7]}, mask: '{{ x }}.png'}]\n",
+        "operation: edit\nprompts: [{file: a.csv, images: ['{{ p }}'], mask: m.png, mask_area: black}]\n",
+        "operation: edit\nprompts: [{prompt: A, operation: generate}, {operation: vary, images: [7]}]\n",
+        "operation: vary\nprompts: [{images: [a.png]}, {images: [a.png], prompt: A, mask_area: transparent}]\n",
+        "operation:\nprompts: [A, {prompt: B, operation: edit, images: [b.png], background: opaque}]\n",
+        "prompts: [A]\nrequest: {stream: true, partial_images: 2}\noutput: {partials: true}\n",
+        "operation: edit\nprompts: [{prompt: A, images: [a.png]}]\nmatrix: {size: [match, 1024x1024]}\n",
+    ],
+)
+def test_edits_and_variations_are_not_underlined(text: str) -> None:
+    whole = f"name: a\nprovider: openai\nmodel: gpt-image-2\n{text}"
+    read(whole)
+    assert underlined(whole) == []
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        "{name: openai}",
+        "{name: aimlapi, price: {image: 0.04}, links: [cdn.example.com, '*.example.org', '*']}",
+        "{name: onerouter, prompt_most: '4000', idempotency: true, models: {gpt-2-image: gpt-image-2}}",
+        "{name: openai, parameters: {quality: {kind: text, values: [hd, 2], default: 2}, steps: {kind: integer}}}",
+        "{name: openai, send: {stream: 'false'}, edit: {path: images/edits, mask: white, most: '4', square: yes}}",
+        "{dialect: localai, base_url: 'http://localhost:8080/v1', edit: {path: inpaint, mask_needed: true, mask: ''}}",
+        "{dialect: azure, base_url: 'http://localhost/v1', key_header: api-key, query: {api-version: 2026-01-01}}",
+        "{dialect: vllm, base_url: 'http://localhost', name: mine, generate: images/new, vary: {path: v}}",
+        "{dialect: classic, base_url: 'http://localhost', edit: {path: e, form: image_urls, references: [link]}, "
+        "rules: [{if: {operation: [edit]}, then: {n: [unset, 1]}, says: one at a time}]}",
+    ],
+)
+def test_a_provider_that_is_described_is_not_underlined(provider: str) -> None:
+    text = BASE.replace("openai", provider, 1)
     read(text)
     assert underlined(text) == []
 
@@ -399,23 +505,38 @@ HOST: dict[str, st.SearchStrategy[object]] = {
     "name": st.sampled_from(["mine", Bare("12"), 7]),
     "api_key_env": st.just("MY_KEY"),
     "price": st.sampled_from([{"image": 0}, {"image": "0.04"}, {"text_in": 5, "image_out": 3e1, "text_out": None}]),
-    "prompt_most": st.integers(100, 10**6),
+    "prompt_most": st.integers(100, 10**6) | st.just("4000"),
     "idempotency": st.booleans(),
+    "links": st.lists(st.sampled_from(["*", "*.example.com", "CDN.example.com", "127.0.0.1"])),
+    "models": st.sampled_from([{}, {"mine": "gpt-image-2"}]),
+    "send": st.sampled_from([{}, {"stream": "false"}]),
+    "edit": st.sampled_from([{"path": "e"}, {"path": "e", "most": "2", "mask": "white", "references": ["link"]}]),
+    "vary": st.sampled_from([{"path": "v", "square": True, "formats": ["png"]}, {"path": "v", "mask": ""}]),
+    "rules": st.sampled_from([[], [{"if": {"user": ["set"]}, "then": {"n": [1, "2"]}, "says": "no"}]]),
     "parameters": st.sampled_from(
         [{}, {"quality": {"kind": "text"}}, {"user": {"kind": "integer", "least": "1", "most": None, "values": [1]}}]
     ),
 }
-hosts: st.SearchStrategy[object] = st.sampled_from(["openai", "sandbox"]) | st.fixed_dictionaries(
+REFINEMENT = {name: each for name, each in HOST.items() if name not in ("name", "api_key_env")}
+own_hosts = st.fixed_dictionaries(
     {"dialect": st.just("openai"), "base_url": st.sampled_from(["http://localhost", "http://127.0.0.1:1/v1/"])},
     optional=HOST,
 )
+refined = st.fixed_dictionaries({"name": st.sampled_from(["openai", "sandbox"])}, optional=REFINEMENT)
+hosts: st.SearchStrategy[object] = st.sampled_from(["openai", "sandbox"]) | own_hosts | refined
 cells = {name: VALUES[name] | st.just("{{ line }}") for name in ("model", "n")}
 labels = {"id": st.sampled_from(["{{ a }}", "x", 3])}
+pictures = st.sampled_from([["a.png"], [7, Bare("1.0")], ["https://host/a.png", "file-1"]])
+changed: st.SearchStrategy[object] = st.fixed_dictionaries(
+    {"operation": st.just("edit"), "images": pictures, "prompt": st.just("A")},
+    optional={"mask": st.just("m.png"), "size": st.just("match"), "input_fidelity": st.sampled_from(["low", "high"])},
+) | st.fixed_dictionaries({"operation": st.just("vary"), "images": pictures}, optional={"id": spelled})
 sources: st.SearchStrategy[object] = (
     spelled
     | st.fixed_dictionaries({"prompt": st.sampled_from(["B", 4, "", Bare("1.0")])}, optional={"n": VALUES["n"]})
     | st.fixed_dictionaries(
-        {"prompt": st.just("A {{ a }}"), "vars": st.just({"a": [1, Bare("007"), "x"], "ä_1": [True]})}, optional=labels
+        {"prompt": st.just("A {{ a }} {{ ä_1 }}"), "vars": st.just({"a": [1, Bare("007"), "x"], "ä_1": [True]})},
+        optional=labels,
     )
     | st.fixed_dictionaries(
         {"file": st.sampled_from(["a.txt", "-"])}, optional={"prompt": st.just("{{ line }}"), **cells}
@@ -425,6 +546,7 @@ sources: st.SearchStrategy[object] = (
         optional={**labels, **cells},
     )
     | st.fixed_dictionaries({"file": st.just("b/c.tsv"), "take": st.integers(1, 9)}, optional={"shuffle": spelled})
+    | changed
 )
 
 
@@ -486,7 +608,11 @@ manifests = st.fixed_dictionaries(
             },
         ),
         "output": st.fixed_dictionaries(
-            {}, optional={"path": st.sampled_from(["{{ slug }}/{{ key }}", "a..b/c", "", "...", "{{ model }}"])}
+            {},
+            optional={
+                "path": st.sampled_from(["{{ slug }}/{{ key }}", "a..b/c", "", "...", "{{ model }}"]),
+                "partials": st.booleans(),
+            },
         ),
     },
 )

@@ -81,8 +81,7 @@ class World:
     def job(self, **changes: object) -> Job:
         """The job as it was surveyed now; `run` holds its folder."""
         wish = offer.wish(str(self.write(**changes)), None, Setup(environment()))
-        survey = offer.drawn_up(wish).survey
-        return Job(Order(wish.manifest, wish.folder, survey, environ=wish.environ))
+        return Job(Order(wish.manifest, wish.folder, offer.drawn_up(wish), environ=wish.environ))
 
     def run(self, **changes: object) -> Ended:
         """The whole run, in this process."""

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 from batchgen import document
 
 SANDBOX = "sandbox"
-"""The base URL of what the sandbox plays: it is started for the run, on a free port."""
+"""Where the base URL of what the sandbox plays begins: it is started for the run, on a free port."""
 
 PORTS = {"https": ":443", "http": ":80"}
 STRICT = ConfigDict(extra="forbid", strict=False, coerce_numbers_to_str=True)
@@ -34,9 +34,10 @@ Count = Annotated[int, BeforeValidator(_no_flag)]
 
 @checked(frozen=True, slots=True, config=STRICT)
 class Parameter:
-    """What one request parameter may be."""
+    """What one request parameter may be, and what the provider takes where it is not set."""
 
     kind: Literal["text", "integer", "number", "flag", "mapping", "size"]
+    default: str = ""
     values: tuple[str, ...] = ()
     least: Count | None = None
     most: Count | None = None
@@ -49,6 +50,30 @@ class Rule:
     when: Annotated[Mapping[str, tuple[str, ...]], Field(alias="if")]
     then: Mapping[str, tuple[str, ...]]
     says: str
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Intake:
+    """How a provider takes the images of an edit or a variation: 1 to `most`, and perhaps a mask.
+
+    `form` is how files travel: as parts of a multipart body, or as data URLs in JSON, in OpenAI's `images` or in a
+    list of `image_urls`. A file has at most `bytes_most`, and as a data URL `data_most`. `references` are what it takes
+    in place of files, `mask` how a mask tells what to change. `warning` is what a user must know before.
+    """
+
+    path: str
+    form: Literal["multipart", "images", "image_urls"] = "multipart"
+    references: tuple[Literal["link", "uploaded"], ...] = ()
+    formats: tuple[str, ...] = ("png", "jpeg", "webp")
+    most: Count = 1
+    bytes_most: Count = 50 * 2**20
+    data_most: Count = 50 * 2**20
+    square: bool = False
+    mask: Literal["", "transparent", "white"] = ""
+    mask_field: str = "mask"
+    mask_bytes_most: Count = 4 * 2**20
+    mask_needed: bool = False
+    warning: str = ""
 
 
 @checked(frozen=True, slots=True, config=STRICT)
@@ -101,34 +126,73 @@ class Model:
     seconds: Mapping[str, float] = Field(default_factory=dict)
     also: tuple[str, ...] = ()
     retired: str = ""
-    complexity: bool = False
+    complexity: tuple[str, ...] = ()
+    input_fidelity: tuple[str, ...] = ()
+    image_tokens: Literal["tiles", "patches"] = "patches"
+
+    def takes(self, name: str) -> tuple[str, ...] | None:
+        """The values that it has for a parameter; None where it does not differ from others in it."""
+        own = {"quality": self.qualities, "output_format": self.formats, "complexity": self.complexity}
+        return {**own, "input_fidelity": self.input_fidelity}.get(name)
 
 
 @checked(frozen=True, slots=True, config=STRICT)
 class Provider:
-    """A host that sells images. `identity` enters a task's key: the name, with the origin where that is not ours."""
+    """A host that sells images. `identity` enters a task's key: the name, with the origin where that is not ours.
+
+    `dialect` is the module that speaks to it, `like` the catalog's entry that it takes its words from. `send` are
+    transport parameters that go along unless the manifest sets them; `links` are the hosts that images are fetched
+    from, beside its own (*.host: those below it; *: any public one).
+    """
 
     dialect: str
     base_url: str
     document: str = ""
+    tried: str = ""
     name: str = ""
     identity: str = ""
+    like: str = ""
     base_url_env: str = ""
+    base_path: str = ""
     api_key_env: str = ""
+    key_optional: bool = False
+    key_header: str = "authorization"
+    headers: Mapping[str, str] = Field(default_factory=dict)
     headers_env: Mapping[str, str] = Field(default_factory=dict)
+    query: Mapping[str, str] = Field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     pretend: bool = False
     prices: str = ""
+    assumed: bool = False
     price: Price | None = None
+    models: Mapping[str, str] = Field(default_factory=dict)
     prompt_most: int | None = None
     idempotency: bool = False
     keepalive: float = 2.0
+    generate: str = "images/generations"
+    edit: Intake | None = None
+    vary: Intake | None = None
+    send: Mapping[str, str] = Field(default_factory=dict)
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
 
     @property
     def host(self) -> str:
         return urlsplit(self.base_url).hostname or ""
+
+    @property
+    def played(self) -> bool:
+        """Whether the sandbox of the run is asked in its place."""
+        return self.base_url.partition("/")[0] == SANDBOX
+
+    def intake(self, operation: str) -> Intake | None:
+        """How it takes the images of that operation; None where it takes none."""
+        return {"edit": self.edit, "vary": self.vary}.get(operation)
+
+    def default(self, name: str) -> str:
+        """What a parameter is where nobody sets it; "" where that is not known."""
+        return self.parameters[name].default if name in self.parameters else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,36 +227,41 @@ def loopback(host: str) -> bool:
 def provider(name: str, environ: Mapping[str, str]) -> Provider:
     """The catalog's provider of that name, at the base URL that the environment may set; KeyError if there is none."""
     known = providers()[name]
-    url = environ.get(known.base_url_env, "") if known.base_url_env else ""
-    if not url or (origin(url), urlsplit(url).path.rstrip("/")) == (
-        origin(known.base_url),
-        urlsplit(known.base_url).path,
-    ):
+    url = environ.get(known.base_url_env, "").rstrip("/") if known.base_url_env else ""
+    if url and not urlsplit(url).path:
+        url += known.base_path
+    if not url or (origin(url), urlsplit(url).path) == (origin(known.base_url), urlsplit(known.base_url).path):
         return known
-    return replace(known, base_url=url.rstrip("/"), identity=f"{name}@{origin(url)}")
+    return replace(known, base_url=url, identity=f"{name}@{origin(url)}")
 
 
-def model(name: str) -> Model | None:
-    """What is known of a model; None for a stranger. A vendor's prefix (openai/gpt-image-2) is looked through."""
-    return models().get(_family(name))
+def model(name: str, provider: Provider | None = None) -> Model | None:
+    """What is known of a model; None for a stranger.
+
+    A vendor's words around it (openai/gpt-image-2/edit) are looked through, and a provider's own name for it is known.
+    """
+    return models().get(_family(name, provider))
 
 
 def tariff(provider: Provider, name: str) -> Tariff | None:
-    """What a model costs at a provider; None where nobody knows."""
+    """What a model costs at a provider; None where nobody knows. Pretend money is always known."""
     if provider.price is not None:
-        return Tariff(provider.price, as_of="the manifest")
-    prices = price_lists().get(provider.prices)
-    found = prices.models.get(_family(name)) if prices else None
+        known = providers().get(provider.like)
+        return Tariff(
+            provider.price, as_of="the catalog" if known and known.price == provider.price else "the manifest"
+        )
+    prices = price_lists().get(provider.prices or ("openai" if provider.pretend else ""))
+    found = prices.models.get(_family(name, provider)) if prices else None
     if prices is None or found is None:
         return None
-    return Tariff(found, prices.as_of, assumed=provider.name not in providers())
+    return Tariff(found, prices.as_of, assumed=provider.assumed)
 
 
 @cache
 def providers() -> Mapping[str, Provider]:
     """Every provider by name."""
     found = _read("providers", dict[str, Provider])
-    return {name: replace(entry, name=name, identity=name) for name, entry in found.items()}
+    return {name: replace(entry, name=name, identity=name, like=name) for name, entry in found.items()}
 
 
 @cache
@@ -211,8 +280,9 @@ def _families() -> Mapping[str, str]:
     return {name: family for family, entry in models().items() for name in (family, *entry.also)}
 
 
-def _family(name: str) -> str:
-    return _families().get(name.rpartition("/")[2], "")
+def _family(name: str, provider: Provider | None) -> str:
+    meant = provider.models.get(name, name) if provider else name
+    return next((_families()[part] for part in meant.split("/") if part in _families()), "")
 
 
 def _read(name: str, kind: type[T]) -> T:

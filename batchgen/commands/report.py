@@ -86,6 +86,6 @@ def show_attempts(ledger: Path, state: str, task: str, as_json: bool, as_csv: bo
 SHOWN = ("id", "task", "state", "sent_at", "seconds", "usd_low", "usd_high", "code", "error")
 ATTEMPT_COLUMNS = (
     *("seq", "id", "task", "state", "purchase", "lane", "engine", "run", "sent_at", "ended_at", "seconds"),
-    *("usd_low", "usd_high", "estimated", "status", "code", "error", "request_id"),
+    *("usd_low", "usd_high", "estimated", "status", "code", "error", "request_id", "handle", "said"),
     *("input_text_tokens", "input_image_tokens", "output_image_tokens", "output_text_tokens", "total_tokens"),
 )

@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-from batchgen.dialects import openai
+from batchgen.dialects import aimlapi, classic, myrouter, onerouter, openai
 from batchgen.dialects.base import Dialect
 
-DIALECTS: Mapping[str, Dialect] = {"openai": openai}
+DIALECTS: Mapping[str, Dialect] = {
+    "openai": openai,
+    "aimlapi": aimlapi,
+    "onerouter": onerouter,
+    "myrouter": myrouter,
+    "classic": classic,
+}

@@ -1,37 +1,85 @@
-"""What all dialects share: reading an answer's usage, and naming what went wrong."""
+"""What all dialects share: reading pictures and usage out of an answer, and naming what went wrong."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Protocol
+from urllib.parse import urljoin
 
 from batchgen.catalog import Provider
 from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Transient, Unknown, Unusable
-from batchgen.task import Task, Usage
-from batchgen.wire import Conversation, Reply
+from batchgen.task import Params, Task, Usage
+from batchgen.wire import Answer, Conversation, Fetched, Inline, Reply, Request
 
+BODY_PER_IMAGE = 64 * 2**20  # bytes
 TOKENS_MOST = 10**8  # a count beyond it is damage, not usage
 TEXT_MOST = 500  # characters of a provider's message that are kept
+EFFECTIVE = ("created", "background", "output_format", "quality", "size")
+"""What an answer tells of the values that took effect."""
 
 
 class Dialect(Protocol):
     """How a family of APIs is spoken. No I/O, no clock, no chance: the same replies lead to the same words."""
 
-    def talk(self, task: Task, provider: Provider) -> Conversation:
-        """Yield Requests, be sent Replies (2xx only), return the Answer; ProviderError where a 2xx holds none."""
+    def talk(self, task: Task, provider: Provider, handle: str = "") -> Conversation:
+        """Yield Requests, be sent Replies (2xx only), return the Answer; ProviderError where a 2xx holds none.
+
+        With `handle` the conversation goes on from where the provider gave that: nothing is bought.
+        """
 
     def fault(self, reply: Reply) -> ProviderError:
         """What any other reply means."""
 
 
-def envelope(reply: Reply) -> Mapping[str, object]:
-    """OpenAI's error object, or an empty one where the body holds none."""
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a provider says went wrong, in any of the shapes that are in use. `own`: it was said by itself.
+
+    OpenAI's envelope {error: {message, type, code}}, AI/ML API's flat {message, statusCode}, FastAPI's {detail}.
+    """
+
+    message: str = ""
+    code: str = ""
+    kind: str = ""
+    stage: str = ""
+    own: bool = False
+
+
+def spoken(reply: Reply) -> Spoken:
+    """Nothing where the body is no such thing."""
     try:
         body = reply.json()
     except (ValueError, RecursionError):
-        return {}
-    error = body.get("error") if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {}
+        return Spoken()
+    if not isinstance(body, dict):
+        return Spoken()
+    if body.get("error"):
+        return enveloped(body["error"])
+    if "detail" in body:
+        return Spoken(_details(body["detail"]), own=True)
+    if isinstance(body.get("message"), str) and body.keys() & {"statusCode", "requestId", "code"}:
+        return Spoken(body["message"], str(body.get("code") or ""), own=True)
+    return Spoken()
+
+
+def enveloped(error: object) -> Spoken:
+    """OpenAI's error object."""
+    if not isinstance(error, dict):
+        return Spoken(str(error), own=True)
+    details = error.get("moderation_details")
+    stage = details.get("moderation_stage") if isinstance(details, dict) else None
+    message, code, kind = (str(error.get(name) or "") for name in ("message", "code", "type"))
+    return Spoken(message, code, kind, str(stage or ""), own=bool(error))
+
+
+def _details(detail: object) -> str:
+    """FastAPI's: a text, or a list of what is wrong and where."""
+    if not isinstance(detail, list):
+        return str(detail)
+    told = [each for each in detail if isinstance(each, dict)]
+    places = (".".join(map(str, each["loc"])) if isinstance(each.get("loc"), list) else "" for each in told)
+    return "; ".join(f"{place} {each.get('msg', '')}".strip() for place, each in zip(places, told, strict=True))
 
 
 MODERATED = {"moderation_blocked", "content_policy_violation", "content_filter", "contentFilter"}
@@ -46,31 +94,28 @@ NO_CREDIT = {
 }
 
 
-def openai_fault(reply: Reply) -> ProviderError:
-    """Any reply but a 2xx, in OpenAI's words: by code first, then type, then status; never by message."""
-    error = envelope(reply)
-    code, kind = str(error.get("code") or ""), str(error.get("type") or "")
-    said = Said(_text(error, reply), code or kind, reply)
-    if MODERATED & {code, kind}:
-        return _refusal(error, said)
-    if NO_CREDIT & {code, kind} or reply.status == 402:
+def fault(reply: Reply) -> ProviderError:
+    """Any reply but a 2xx: by code first, then type, then status; never by message."""
+    found = spoken(reply)
+    said = Said(_text(found, reply), found.code or found.kind, reply)
+    if MODERATED & {found.code, found.kind}:
+        return _refusal(found, said)
+    if NO_CREDIT & {found.code, found.kind} or reply.status in (401, 402, 403):
         return said.by(Blocked)
-    if reply.status in (401, 403):
-        return said.by(Blocked)
-    if reply.status == 429:
+    if reply.status in (409, 429):
         return said.by(Transient)
-    if reply.status == 408 or reply.status == 409:
-        return said.by(Unknown if reply.status == 408 else Transient)
+    if reply.status == 408:
+        return said.by(Unknown)
     if reply.status >= 500:
-        return said.by(Transient if _clear_no(reply, bool(error)) else Unknown)
+        return said.by(Transient if _clear_no(reply, found.own) else Unknown)
     return said.by(Rejected)
 
 
-def _clear_no(reply: Reply, enveloped: bool) -> bool:
+def _clear_no(reply: Reply, own: bool) -> bool:
     """A 5xx that the provider itself said, not a gateway before it: only then is it sure that nothing was billed."""
     if reply.status in (502, 504) or 520 <= reply.status <= 529:
         return False
-    return enveloped or (reply.status == 503 and wait_hint(reply) is not None)
+    return own or (reply.status == 503 and wait_hint(reply) is not None)
 
 
 class Said:
@@ -89,31 +134,27 @@ class Said:
         )
 
 
-def _inside(error: Mapping[str, object], reply: Reply) -> ProviderError:
+def inside(found: Spoken, reply: Reply) -> ProviderError:
     """An error inside a 200: what the provider names is that; anything else may have been billed."""
-    code, kind = str(error.get("code") or ""), str(error.get("type") or "")
-    said = Said(f"an error inside a 200: {_text(error, reply)}", code or kind or "error_in_200", reply)
-    if MODERATED & {code, kind}:
-        return _refusal(error, said)
-    if (NO_CREDIT | NO_KEY) & {code, kind}:
+    said = Said(f"an error inside a 200: {_text(found, reply)}", found.code or found.kind or "error_in_200", reply)
+    if MODERATED & {found.code, found.kind}:
+        return _refusal(found, said)
+    if (NO_CREDIT | NO_KEY) & {found.code, found.kind}:
         return said.by(Blocked)
     return said.by(Unusable)
 
 
-def _refusal(error: Mapping[str, object], said: Said) -> ProviderError:
-    details = error.get("moderation_details")
-    stage = details.get("moderation_stage") if isinstance(details, dict) else None
+def _refusal(found: Spoken, said: Said) -> ProviderError:
     refused = Refused(
         said.text, code=said.code, status=said.reply.status, request_id=said.reply.headers.get("x-request-id", "")
     )
-    refused.billed = stage in {"output", "unknown"}  # an image may have been made before it was looked at
+    refused.billed = found.stage in {"output", "unknown"}  # an image may have been made before it was looked at
     return refused
 
 
-def _text(error: Mapping[str, object], reply: Reply) -> str:
-    message = error.get("message")
-    if isinstance(message, str) and message:
-        return message[:TEXT_MOST]
+def _text(found: Spoken, reply: Reply) -> str:
+    if found.message:
+        return found.message[:TEXT_MOST]
     try:
         body = reply.read()[:TEXT_MOST].decode("utf-8", "replace")
     except ValueError:
@@ -134,7 +175,7 @@ def wait_hint(reply: Reply) -> float | None:
         hint = _number(headers.get("retry-after", ""), 1.0)
     if hint is None:
         hint = _until(headers.get("retry-after", ""), headers.get("date", ""))
-    if hint is None and (found := AGAIN.search(str(envelope(reply).get("message") or ""))):
+    if hint is None and (found := AGAIN.search(spoken(reply).message)):
         hint = duration(found[1])
     return hint
 
@@ -169,8 +210,61 @@ def body_of(reply: Reply) -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise Said(f"the answer is a JSON {type(body).__name__}, not an object", "not_json", reply).by(Unusable)
     if body.get("error"):
-        raise _inside(envelope(reply), reply)
+        raise inside(spoken(reply), reply)
     return body
+
+
+def events_of(reply: Reply) -> Iterator[Mapping[str, object]]:
+    """The events of a stream; an error among them is raised."""
+    try:
+        for event in reply.events():
+            if event.get("error"):
+                raise inside(enveloped(event["error"]), reply)
+            yield event
+    except ValueError as error:
+        raise Said(f"the stream cannot be read: {error}", "not_json", reply).by(Unusable) from None
+
+
+def items(body: Mapping[str, object], reply: Reply) -> list[Mapping[str, object]]:
+    """The answer's pictures; Unusable where there is none."""
+    data = body.get("data")
+    if not isinstance(data, list) or not data:
+        raise Said("the answer holds no image", "no_image", reply).by(Unusable)
+    return [item if isinstance(item, dict) else {} for item in data]
+
+
+def answered(found: "Found", task: Task, provider: Provider) -> Conversation:
+    """The answer, once the pictures that came as links are fetched, without the key."""
+    pictures: list[Inline | Fetched | None] = []
+    for item in found.items:
+        revised = item.get("revised_prompt")
+        text, link, revised = item.get("b64_json"), item.get("url"), revised if isinstance(revised, str) else ""
+        if not text and isinstance(link, str) and link.startswith("data:"):
+            text = link
+        if text:
+            pictures.append(Inline(str(text), revised))
+        elif link:
+            url = urljoin(f"{provider.base_url}/", str(link))
+            pictures.append(Fetched((yield Request("GET", url, auth=False, body_most=BODY_PER_IMAGE)), revised))
+        else:
+            pictures.append(None)
+    missing = task.variant.images - len(pictures)
+    return Answer(tuple(pictures) + (None,) * missing, found.usage, found.partials, found.said)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an answer holds before its links are followed: a mapping a picture, with b64_json or url."""
+
+    items: Iterable[Mapping[str, object]]
+    usage: Usage | None = None
+    partials: tuple[Inline, ...] = ()
+    said: Params = ()
+
+
+def said_of(body: Mapping[str, object]) -> Params:
+    """The values that took effect."""
+    return tuple((name, value) for name in EFFECTIVE if isinstance(value := body.get(name), str | int))
 
 
 def usage_of(body: Mapping[str, object]) -> Usage | None:

@@ -1,41 +1,91 @@
-"""OpenAI's images API: JSON in, base64 out; compatible servers may send links instead."""
+"""OpenAI's images API: JSON in, base64 or a stream out; files go as parts of a form, or by reference in JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from batchgen.catalog import Provider
+from batchgen.catalog import Intake, Provider
 from batchgen.dialects import base
 from batchgen.errors import Unusable
-from batchgen.task import Task
-from batchgen.wire import Answer, Conversation, Fetched, Inline, Reply, Request
+from batchgen.task import Input, Kind, Operation, Task, Usage, canonical
+from batchgen.wire import Conversation, Form, Inline, Reply, Request, Upload
 
-BODY_PER_IMAGE = 64 * 2**20  # bytes
-fault = base.openai_fault
+BODY_BESIDE = 2**20  # bytes of an answer beside its images
+fault = base.fault
 
 
-def talk(task: Task, provider: Provider) -> Conversation:
-    """Ask for the images; fetch those that came as links, without the key."""
-    reply = yield generation(task)
-    body = base.body_of(reply)
-    pictures: list[Inline | Fetched | None] = []
-    for item in items(body, reply):
-        if text := item.get("b64_json"):
-            pictures.append(Inline(str(text)))
-        elif link := item.get("url"):
-            pictures.append(Fetched((yield Request("GET", str(link), auth=False, body_most=BODY_PER_IMAGE))))
+def talk(task: Task, provider: Provider, handle: str = "") -> Conversation:
+    """Ask for the images; fetch those that came as links."""
+    reply = yield request(task, provider)
+    return (yield from base.answered(found(reply), task, provider))
+
+
+def request(task: Task, provider: Provider) -> Request:
+    """The request that buys."""
+    asked = {"model": task.variant.model, "prompt": task.prompt, **provider.send, **dict(task.variant.params)}
+    most = base.BODY_PER_IMAGE * _pictures(task) + BODY_BESIDE
+    intake = provider.intake(task.variant.operation)
+    if intake is None:
+        return Request("POST", provider.generate, json=asked, body_most=most)
+    if task.variant.operation is Operation.VARY and not task.prompt:
+        del asked["prompt"]
+    if all(each.kind is Kind.FILE for each in task.inputs):
+        return Request("POST", intake.path, form=_form(asked, task, intake), body_most=most)
+    images = [referred(each) for each in task.images]
+    mask = {"mask": referred(task.mask, intake.mask)} if task.mask else {}
+    return Request("POST", intake.path, json={**asked, "images": images, **mask}, body_most=most)
+
+
+def _pictures(task: Task) -> int:
+    partials = task.variant.param("partial_images", 0)
+    return task.variant.images * (1 + (partials if isinstance(partials, int) else 0))
+
+
+def _form(asked: Mapping[str, object], task: Task, intake: Intake) -> Form:
+    name = "image" if len(task.images) == 1 else "image[]"
+    files = [(name, Upload(each)) for each in task.images]
+    if task.mask:
+        files.append((intake.mask_field, Upload(task.mask, intake.mask)))
+    return Form(tuple(_fields(asked)), tuple(files))
+
+
+def _fields(asked: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Parameters as a form's text; what lies inside of one is named by it."""
+    for name, value in asked.items():
+        if isinstance(value, dict):
+            yield from _fields({f"{name}[{inner}]": each for inner, each in value.items()})
         else:
-            pictures.append(None)
-    missing = task.variant.images - len(pictures)
-    return Answer(tuple(pictures) + (None,) * missing, base.usage_of(body))
+            yield name, value if isinstance(value, str) else canonical(value)
 
 
-def generation(task: Task) -> Request:
-    body = {"model": task.variant.model, "prompt": task.prompt, **dict(task.variant.params)}
-    return Request("POST", "images/generations", json=body, body_most=BODY_PER_IMAGE * task.variant.images + 2**20)
+def referred(input: Input, area: str = "") -> dict[str, object]:
+    """An image as JSON names it: by the provider's id, a link, or the file itself as a data URL."""
+    if input.kind is Kind.UPLOADED:
+        return {"file_id": input.ref}
+    return {"image_url": input.ref if input.kind is Kind.LINK else Upload(input, area)}
 
 
-def items(body: Mapping[str, object], reply: Reply) -> list[Mapping[str, object]]:
-    """The answer's pictures; Unusable where there is none."""
-    data = body.get("data")
-    if not isinstance(data, list) or not data:
-        raise base.Said("the answer holds no image", "no_image", reply).by(Unusable)
-    return [item if isinstance(item, dict) else {} for item in data]
+def found(reply: Reply) -> base.Found:
+    """What an answer holds, whole or streamed."""
+    if reply.headers.get("content-type", "").startswith("text/event-stream"):
+        return _streamed(reply)
+    body = base.body_of(reply)
+    return base.Found(base.items(body, reply), base.usage_of(body), said=base.said_of(body))
+
+
+def _streamed(reply: Reply) -> base.Found:
+    """Events with a picture each: some on the way, at last the whole one with the usage."""
+    whole: list[Mapping[str, object]] = []
+    partials: list[Inline] = []
+    for event in base.events_of(reply):
+        kind = str(event.get("type") or "")
+        if kind.endswith(".partial_image"):
+            partials.append(Inline(str(event.get("b64_json") or "")))
+        elif kind.endswith(".completed"):
+            whole.append({**event, "created": event.get("created_at")})
+    if not whole:
+        raise base.Said("the stream ended without an image", "no_image", reply).by(Unusable)
+    return base.Found(whole, _usage(whole), tuple(partials), base.said_of(whole[-1]))
+
+
+def _usage(events: list[Mapping[str, object]]) -> Usage | None:
+    told = [usage for each in events if (usage := base.usage_of(each))]
+    return told[-1] if told else None

@@ -40,7 +40,7 @@ async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt]) -> str:
 def _any(pools: Mapping[str, "Pool"], attempt: Attempt) -> "Pool | None":
     """Who finishes an attempt of a provider that the manifest no longer has: nobody, where an answer must be read."""
     pool = next(iter(pools.values()))
-    return None if pool.buyer.lane.bench.spool.holds(attempt.id, 1) else pool
+    return None if attempt.handle or pool.buyer.lane.bench.spool.holds(attempt.id, 1) else pool
 
 
 class Pool:

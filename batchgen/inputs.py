@@ -1,0 +1,192 @@
+"""Images to edit and masks: looked at once, hashed, and held against what a provider takes."""
+
+import hashlib
+import io
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import PIL.Image
+from PIL import ImageChops, ImageOps
+
+from batchgen.catalog import Intake
+from batchgen.errors import Rejected
+from batchgen.task import Input, Kind
+
+FORMATS = ("png", "jpeg", "webp")
+SAME = {"mpo": "jpeg"}  # a JPEG that begins a row of pictures, as phones make them
+PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; the limit is checked here, from the header
+LINK = re.compile(r"https://[!-~]+", re.IGNORECASE)
+UPLOADED = re.compile(r"file-[A-Za-z0-9_-]+")
+PIXELS_MOST = 100_000_000
+HALF = 128  # from here on a grey is white
+CHANGE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What a manifest names, from its folder on; each file is read once, however many rows name it."""
+
+    folder: Path
+    _seen: dict[tuple[str, str], Input | str] = field(default_factory=dict)
+
+    def find(self, name: str, area: str = "") -> Input:
+        """An image, or with `area` a mask; ValueError where it cannot be used, and why."""
+        if (name, area) not in self._seen:
+            try:
+                self._seen[name, area] = self._look(name, area)
+            except ValueError as error:
+                self._seen[name, area] = str(error)
+        found = self._seen[name, area]
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
+    def _look(self, name: str, area: str) -> Input:
+        if LINK.fullmatch(name):
+            return Input(Kind.LINK, name, area=area)
+        if UPLOADED.fullmatch(name) and not (self.folder / name).exists():
+            return Input(Kind.UPLOADED, name, area=area)
+        if "://" in name or name.startswith("data:"):
+            raise ValueError(f"{name[:40]!r} is neither a file nor a link that begins with https://")
+        return _read(self.folder / name, name, area)
+
+
+def _read(path: Path, name: str, area: str) -> Input:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            file.seek(0)
+            with _opened(file) as image:
+                width, height = _turned(image)
+                if area:
+                    _check_mask(image, area)
+                format = (image.format or "").lower()
+                return Input(Kind.FILE, name, digest, size, SAME.get(format, format), width, height, area)
+    except OSError as error:
+        raise ValueError(f"{name}: {error.strerror or 'not a whole image'} (looked for at {path})") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _opened(file: object) -> PIL.Image.Image:
+    try:
+        image = PIL.Image.open(file, formats=[each.upper() for each in FORMATS])  # type: ignore[arg-type]  # a file
+    except PIL.UnidentifiedImageError:
+        raise ValueError("is no PNG, JPEG or WebP file") from None
+    except (SyntaxError, EOFError) as error:
+        raise ValueError(f"is damaged: {error}") from None
+    if image.width * image.height > PIXELS_MOST:
+        raise ValueError(f"has {image.width * image.height:,} pixels, more than {PIXELS_MOST:,}")
+    return image
+
+
+def _turned(image: PIL.Image.Image) -> tuple[int, int]:
+    """Width and height as one sees them: cameras store a picture lying down, and a note which way to turn it."""
+    lying = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if lying else (image.width, image.height)
+
+
+def _check_mask(image: PIL.Image.Image, area: str) -> None:
+    if area == "transparent" and not _has_alpha(image):
+        raise ValueError("the mask has no transparency: erase what is to change, or set mask_area: white (or black)")
+    if _change(image, area).getbbox() is None:
+        raise ValueError(f"nothing in the mask is {area}, so nothing would change")
+
+
+def _has_alpha(image: PIL.Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def _change(image: PIL.Image.Image, area: str) -> PIL.Image.Image:
+    """What is to change, in white on black."""
+    if area == "transparent":
+        alpha = image if "A" in image.getbands() else image.convert("RGBA")
+        return alpha.getchannel("A").point(lambda value: 0 if value else CHANGE)
+    grey = image.convert("L").point(lambda value: CHANGE if value >= HALF else 0)
+    return grey if area == "white" else ImageChops.invert(grey)
+
+
+def worded(path: Path, mask: Input, area: str) -> bytes:
+    """A mask in a provider's words: a PNG whose place to change is `area`. Rejected where it is another file by now."""
+    data = read(path, mask)
+    with PIL.Image.open(io.BytesIO(data), formats=[each.upper() for each in FORMATS]) as image:
+        change = _change(ImageOps.exif_transpose(image), mask.area)
+    if area == "transparent":
+        told = PIL.Image.new("RGBA", change.size, (0, 0, 0, CHANGE))
+        told.putalpha(ImageChops.invert(change))
+        change = told
+    out = io.BytesIO()
+    change.save(out, "PNG")
+    return out.getvalue()
+
+
+def read(path: Path, planned: Input) -> bytes:
+    """A file's bytes; Rejected where they are not those that were planned."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise changed(planned, error.strerror or "it cannot be read") from None
+    if hashlib.sha256(data).hexdigest() != planned.sha256:
+        raise changed(planned)
+    return data
+
+
+def changed(planned: Input, why: str = "it has changed since the plan") -> Rejected:
+    return Rejected(f"{planned.ref}: {why}. Nothing was sent: run the manifest again", code="input_changed")
+
+
+def objection(inputs: tuple[Input, ...], intake: Intake, who: str) -> str:
+    """Why a provider does not take these images, or nothing."""
+    images = [each for each in inputs if not each.area]
+    mask = next((each for each in inputs if each.area), None)
+    if len(images) > intake.most:
+        return f"{len(images)} images, and {who} takes at most {intake.most}"
+    texts = intake.form != "multipart" or any(each.kind is not Kind.FILE for each in inputs)
+    most = intake.data_most if texts else intake.bytes_most
+    wrong = next((says for each in images if (says := _image(each, intake, most, who))), "")
+    return wrong or (_mask(mask, images[0], intake, who) if mask else _lack(intake, who))
+
+
+def _lack(intake: Intake, who: str) -> str:
+    return f"{who} needs a mask: it changes what the mask tells" if intake.mask_needed else ""
+
+
+def _image(image: Input, intake: Intake, most: int, who: str) -> str:
+    if says := _reference(image, intake, who):
+        return says
+    if image.kind is not Kind.FILE:
+        return ""
+    if image.format not in intake.formats:
+        return f"{image.ref} is a {image.format} file, and {who} takes {', '.join(intake.formats)}"
+    if image.bytes > most:
+        as_text = " in a request with links or ids" if most < intake.bytes_most else ""
+        return f"{image.ref} has {image.bytes:,} bytes, and {who} takes at most {most:,}{as_text}"
+    if intake.square and image.width != image.height:
+        return f"{image.ref} is {image.width}x{image.height}, and {who} takes squares only"
+    return ""
+
+
+def _reference(image: Input, intake: Intake, who: str) -> str:
+    if image.kind is Kind.FILE or str(image.kind) in intake.references:
+        return ""
+    kinds = {Kind.LINK: "no links to images", Kind.UPLOADED: "no ids of uploaded files"}
+    return f"{image.ref}: {who} takes {kinds[image.kind]}: save it as a file"
+
+
+def _mask(mask: Input, image: Input, intake: Intake, who: str) -> str:
+    if not intake.mask:
+        return f"{who} takes no mask"
+    if says := _reference(mask, intake, who):
+        return says
+    if mask.kind is not Kind.FILE:
+        return "" if mask.area == intake.mask else f"{mask.ref}: mask_area: {mask.area} needs a file"
+    if mask.area == intake.mask and mask.format != "png":
+        return f"the mask {mask.ref} is a {mask.format} file: it must be a PNG"
+    if mask.bytes > intake.mask_bytes_most:
+        return f"the mask {mask.ref} has {mask.bytes:,} bytes, and {who} takes at most {intake.mask_bytes_most:,}"
+    if image.kind is Kind.FILE and (mask.width, mask.height) != (image.width, image.height):
+        sizes = f"{mask.width}x{mask.height}, and {image.ref} {image.width}x{image.height}"
+        return f"the mask {mask.ref} is {sizes}: they must be of one size"
+    return ""

@@ -1,0 +1,1 @@
+"""Every provider × operation × delivery that the catalog knows, against the sandbox: `make dialects`."""
