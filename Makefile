@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/batchgen report jobs/demo.yaml
 
 dialects: .venv/dev
-	$(BIN)/python -m tests.dialects
+	PYTHONPATH=tests $(BIN)/python -m dialects
 
 test: .venv/dev
 	$(BIN)/python -m pytest

@@ -48,7 +48,11 @@ class Doors:
     def _named(self, value: object, loc: Loc, problems: Problems) -> Provider | None:
         name = problems.document.text(loc, value)
         if name in catalog.providers():
-            found = catalog.provider(name, self.environ)
+            try:
+                found = catalog.provider(name, self.environ)
+            except ValueError:
+                problems.add(loc, f"{catalog.providers()[name].base_url_env} holds no address: mend it, or unset it")
+                return None
             if not (found.base_url or self.rehearse):
                 problems.add(loc, f"{name} has no address of its own: export {found.base_url_env}=https://…")
             return found

@@ -314,7 +314,7 @@ def _say(found: ErrorDetails, form: type[Form], top: bool) -> str:
     context, loc, value = found.get("ctx", {}), found["loc"], found["input"]
     match found["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            known = form.model_fields if len(loc) == 1 else [field.name for field in fields(_INNER[str(loc[0])])]
+            known = form.model_fields if len(loc) == 1 else _inner(str(loc[0]))
             return _unknown_key(str(loc[-1]), known, top)
         case "literal_error":
             return not_one_of(value, re.findall("'([^']+)'", context["expected"]))
@@ -329,6 +329,11 @@ def _say(found: ErrorDetails, form: type[Form], top: bool) -> str:
         case kind if kind in _SAYS:
             return _SAYS[kind].format(shown=shown(value), plainly=_plainly(value), **context)
     return found["msg"]
+
+
+def _inner(name: str) -> list[str]:
+    """The keys of what stands under a key, as they are written."""
+    return ["if" if field.name == "when" else field.name for field in fields(_INNER[name])]
 
 
 def _not_a_mapping(value: object, name: str) -> str:

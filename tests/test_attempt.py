@@ -259,7 +259,7 @@ async def test_a_link_leads_on_only_to_where_links_may_lead(bench: Bench) -> Non
     there = Reply(302, {"location": "/b.png"}, b"")
     away = Reply(302, {"location": "https://evil.example/b.png"}, b"")
     wire = Wire(answer(LINK), there, away)
-    with pytest.raises(Pending, match="evil.example, which is not known as a host of openai"):
+    with pytest.raises(Pending, match=r"evil\.example, which is not known as a host of openai"):
         await perform(attempt(), bench, wire, buy=True)
     assert wire.asked[1:] == [LINK["url"], "https://cdn.example/b.png"]
     again = Wire(there, Reply(200, {}, PNG))

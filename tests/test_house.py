@@ -20,8 +20,9 @@ __main__
 cli
 commands.retry
 commands.run
-commands.plan     commands.progress  commands.providers commands.report  commands.status  commands.verify  commands.sandbox
-commands.costs    commands.doctor    commands.drop    commands.init    commands.resolve commands.schema
+commands.plan     commands.progress  commands.providers  commands.report  commands.status  commands.verify
+commands.costs    commands.doctor    commands.drop       commands.init    commands.resolve commands.sandbox
+commands.schema
 commands.wishes
 commands.options   commands.tables
 api

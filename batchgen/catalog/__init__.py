@@ -140,9 +140,9 @@ class Model:
 class Provider:
     """A host that sells images. `identity` enters a task's key: the name, with the origin where that is not ours.
 
-    `dialect` is the module that speaks to it, `like` the catalog's entry that it takes its words from. `send` are
-    transport parameters that go along unless the manifest sets them; `links` are the hosts that images are fetched
-    from, beside its own (*.host: those below it; *: any public one).
+    `dialect` is the module that speaks to it, `like` the catalog's entry that it takes its words from. `charges` says
+    that its answers name their price. `send` are transport parameters that go along unless the manifest sets them;
+    `links` are the hosts that images are fetched from, beside its own (*.host: those below it; *: any public one).
     """
 
     dialect: str
@@ -165,6 +165,7 @@ class Provider:
     pretend: bool = False
     prices: str = ""
     assumed: bool = False
+    charges: bool = False
     price: Price | None = None
     models: Mapping[str, str] = Field(default_factory=dict)
     prompt_most: int | None = None

@@ -20,8 +20,6 @@ from batchgen.text import clean
 
 LABEL = 14  # columns
 WIDTH_LEAST, WIDTH_MOST = 40, 100  # columns
-CHARGING = frozenset({"aimlapi"})
-"""Dialects in which each answer names its price."""
 PRICED = {
     "tokens": "in USD per million of them, by {source}",
     "images": "in USD for each, by {source}",
@@ -117,7 +115,7 @@ def priced(provider: Provider) -> str:
         return "pretend"
     if provider.prices:
         return "assumed" if provider.assumed else "tokens"
-    return "answers" if provider.dialect in CHARGING else "unknown"
+    return "answers" if provider.charges else "unknown"
 
 
 def source(provider: Provider) -> str:

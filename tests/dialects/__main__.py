@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.dialects.cases import CASES, Case, lay_out
+from dialects.cases import CASES, Case, lay_out
 
 ENVIRONMENT = {**os.environ, "BATCHGEN_SANDBOX": "--paint cached --paint-bytes 20000"}
 HEAD = f"{'provider':10} {'operation':10} {'delivery':9} {'tasks':>5} {'images':>6} {'paid':>9} {'bill':>9}"
