@@ -55,7 +55,7 @@ def read(value: Mapping[str, object], doors: Doors, problems: Problems) -> Wante
     judged = [_combination(cell, settings) for cell in wanted.cells or axes.readable()]
     if not _complete(judged, wanted.open, value, problems):
         return wanted
-    parameters.check(judged, problems, wanted.open)
+    parameters.check(judged, problems, wanted.open | {"operation"})  # which each source says for itself
     if not problems.found:
         _check_once(wanted.cells, settings, problems)
     return replace(wanted, judged=judged)
