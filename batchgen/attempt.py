@@ -14,13 +14,15 @@ from batchgen import images, links
 from batchgen.catalog import Provider
 from batchgen.client import Sink
 from batchgen.dialects.base import Dialect
-from batchgen.errors import Blocked, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unusable
+from batchgen.errors import Blocked, Failed, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unusable
 from batchgen.spool import Spool
 from batchgen.task import MISSING, Attempt, Image, ImageState
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply, Request
 
 Send = Callable[[Request, Sink], Awaitable[Reply]]
 REDIRECTS_MOST = 5
+NOTHING = Reply(200, {}, b"")
+"""In place of an image that the provider has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +56,37 @@ async def perform(
     send: Send,
     *,
     buy: bool,
+    give_up: bool = False,
     accepted: Callable[[str], Awaitable[None]] = _unheard,
     sealed: Callable[[], None] = _nothing,
 ) -> Outcome:
     """Drive the dialect's conversation to its end, feeding it what the spool holds and asking only for the rest.
 
-    `buy` allows the first request, the one that costs money; without it an attempt is only finished. `accepted` is told
-    the handle under which the provider holds what was bought, before anything is asked for by it. `sealed` is called,
-    perhaps in a thread, when an answer is durable that is no refusal: from then on it needs no connection. Raises a
-    ProviderError where no image came of it: Pending where it is bought and asking again is free.
+    `buy` allows the first request, the one that costs money; without it an attempt is only finished. With `give_up`
+    an image that the provider has no more counts as broken, where others came. `accepted` is told the handle under
+    which the provider holds what was bought, before anything is asked for by it. `sealed` is called, perhaps in a
+    thread, when no connection is needed for a while: an answer is durable that is no refusal, or a poll is over. Raises
+    a ProviderError where no image came of it: Pending where it is bought and asking again is free.
     """
     talk = bench.dialect.talk(attempt.task, bench.provider, attempt.handle)
     step: Request | Outcome = next(talk)
     k, handle, until = int(bool(attempt.handle)), attempt.handle, anyio.current_time() + bench.patience
     while isinstance(step, Request):
         if step.handle:
+            sealed()
             if step.handle != handle:
                 handle = step.handle
                 await accepted(handle)
             step = await _poll(step, talk, send, bench.dialect.fault, until)
-            sealed()
             continue
         k += 1
         fresh = (buy and k == 1) or not bench.spool.holds(attempt.id, k)
         if fresh and k == 1 and not buy:
             raise Unknown("cut off before a whole answer was on the disk", code="cut")
-        reply = await _ask(step, attempt, bench, send, k) if fresh else None
+        reply = await _ask(step, attempt, bench, send, k, give_up) if fresh else None
+        hear = partial(_hear, talk, reply, attempt, bench, k, give_up, sealed)
         with anyio.CancelScope(shield=True):  # an answer that came is kept, whoever is told to leave
-            step = await anyio.to_thread.run_sync(_hear, talk, reply, attempt, bench, k, sealed, limiter=bench.threads)
+            step = await anyio.to_thread.run_sync(hear, limiter=bench.threads)
     return step
 
 
@@ -97,8 +102,10 @@ async def _poll(
         if not 200 <= reply.status < 300:
             raise fault(reply)
         return talk.send(reply)
-    except (Unusable, Refused) as error:  # the provider's last word on what was bought
+    except (Failed, Refused) as error:  # the provider's last word on what was bought
         raise error from None
+    except Unusable as error:  # an odd answer to a question is not the end of what was bought
+        raise Pending(f"bought, and its poll brought nothing: {error}", code=error.code) from None
     except ProviderError as error:
         raise _free(error) from None
 
@@ -107,7 +114,7 @@ def _no_sink() -> Path:
     raise Pending("the answer to a poll is too large", code="too_large")
 
 
-async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: int) -> Reply:
+async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: int, give_up: bool) -> Reply:
     """Send the request that buys, or fetch an image from a link and from where that leads."""
     sink = partial(bench.spool.sink, attempt.id, k)
     if k == 1:
@@ -121,12 +128,21 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
                 return reply
             request = replace(request, url=urljoin(request.url, target))
     except ProviderError as error:
-        raise _free(error) from None
+        free = _free(error)
+        if give_up and isinstance(free, Gone):
+            return NOTHING
+        raise free from None
     raise Pending("bought, but its link leads in circles", code="redirects")
 
 
 def _hear(
-    talk: Conversation, reply: Reply | None, attempt: Attempt, bench: Bench, k: int, sealed: Callable[[], None]
+    talk: Conversation,
+    reply: Reply | None,
+    attempt: Attempt,
+    bench: Bench,
+    k: int,
+    give_up: bool,
+    sealed: Callable[[], None],
 ) -> Request | Outcome:
     """Make a reply durable, then let the dialect read it, then save what it found: one hand-over to a thread."""
     bench.spool.sweep()
@@ -137,13 +153,15 @@ def _hear(
         raise Unknown(lost, code="damaged") if k == 1 else Pending(lost, code="damaged")
     if not 200 <= reply.status < 300:
         bench.spool.forget(attempt.id, k)
-        fault = bench.dialect.fault(reply)
-        raise _free(fault) if k > 1 else fault
+        fault = _free(bench.dialect.fault(reply)) if k > 1 else bench.dialect.fault(reply)
+        if not (give_up and isinstance(fault, Gone)):
+            raise fault
+        reply = NOTHING
     sealed()
     try:
         return talk.send(reply)
     except StopIteration as end:  # must not leave a thread as an exception
-        return _save(end.value, reply, attempt, bench)
+        return _save(end.value, reply, attempt, bench, give_up)
 
 
 def _free(error: ProviderError) -> ProviderError:
@@ -157,16 +175,18 @@ def _free(error: ProviderError) -> ProviderError:
     )
 
 
-def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench) -> Outcome:
+def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench, give_up: bool) -> Outcome:
+    """Put the images where they belong; nothing is put anywhere while a link may still bring one."""
+    fetched = [picture for picture in answer.pictures if isinstance(picture, Fetched)]
+    flaws = {k: flaw for k, picture in enumerate(fetched, 2) if (flaw := images.flaw(picture))}
+    if flaws and not (give_up and len(flaws) < len(answer.pictures)):
+        for k in flaws:
+            bench.spool.forget(attempt.id, k)
+        raise Gone(f"bought, but its link leads to no image: {min(flaws.values())}", code="broken_link")
     found = [_saved(i, picture, answer, attempt, bench) for i, picture in enumerate(answer.pictures)]
-    fetched = [i for i, picture in enumerate(answer.pictures) if isinstance(picture, Fetched)]
-    broken = [k for k, i in enumerate(fetched, 2) if found[i].state is ImageState.BROKEN]
-    for k in broken:
-        bench.spool.forget(attempt.id, k)
-    if broken:
-        raise Gone(f"bought, but its link leads to no image: {found[fetched[broken[0] - 2]].note}", code="broken_link")
-    kept = _partials(answer, attempt, bench) if bench.partials else []
-    return Outcome((*found, *kept), answer.usage, reply.status, reply.headers.get("x-request-id", ""), answer.said)
+    if bench.partials and any(image.state is ImageState.SAVED for image in found):
+        found += _partials(answer, attempt, bench)
+    return Outcome(tuple(found), answer.usage, reply.status, reply.request_id, answer.said)
 
 
 def _saved(index: int, picture: Inline | Fetched | None, answer: Answer, attempt: Attempt, bench: Bench) -> Image:
@@ -185,6 +205,7 @@ def _partials(answer: Answer, attempt: Attempt, bench: Bench) -> list[Image]:
     saved = []
     for n, picture in enumerate(answer.partials):
         with suppress(ValueError):
-            image = images.save(picture, bench.images, f"{attempt.task.path}.partial-{n}", n, attempt.id)
+            stem = f"{attempt.task.path}.{attempt.id[:8]}.partial-{n}"  # another attempt shows other pictures
+            image = images.save(picture, bench.images, stem, n, attempt.id)
             saved.append(replace(image, state=ImageState.PARTIAL))
     return saved

@@ -38,7 +38,7 @@ TROUBLE = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, Unicod
 CONNECT = 15.0  # seconds
 SPILL = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 IN_MEMORY = 256 * 1024  # bytes of a body that are not worth a file of their own on the event loop
-STREAM = "text/event-stream"
+STREAM, BLANK = "text/event-stream", (b"\n\n", b"\n\r\n")
 FINISHED = re.compile(rb'^data:.*"type": ?"image_\w+\.completed".*\r?\n\r?\n', re.MULTILINE)
 """An event with a whole image in it, to its end."""
 for name in ("httpx", "httpcore"):  # their INFO lines show signed links, their DEBUG lines cookies
@@ -49,7 +49,7 @@ for name in ("httpx", "httpcore"):  # their INFO lines show signed links, their 
 class Access:
     """Where requests go and with which headers; those of `auth`, and the query, go to the provider alone.
 
-    Files that go along lie in `folder`.
+    Files that go along lie in `folder`. What the hosts of `trusted` lead to is not looked at.
     """
 
     base_url: str
@@ -59,6 +59,7 @@ class Access:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
+    trusted: frozenset[str] = frozenset()
 
 
 class Client:
@@ -66,6 +67,8 @@ class Client:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._near = {httpx.URL(access.base_url).host, *access.trusted}
+        self._far = not loopback(httpx.URL(access.base_url).host)  # a proxy is no way to this machine
         self._http = _fresh(access)
 
     async def __aenter__(self) -> Self:
@@ -107,13 +110,13 @@ class Client:
         self, request: Request, body: bodies.Body | None, sink: Sink, headers: Mapping[str, str]
     ) -> Reply:
         headers = {**self._access.headers, **(self._access.auth if request.auth else {}), **headers}
-        url = request.url if "://" in request.url else f"{self._access.base_url}/{request.url}"
+        url = f"{self._access.base_url}/{request.url}" if request.auth else request.url  # no key goes anywhere else
         extensions: dict[str, object] = {}
         if body:
             headers |= {"content-type": body.content_type, "content-length": str(body.length)}
-        if not request.auth and httpx.URL(url).host != httpx.URL(self._access.base_url).host:
-            url, host = await links.pinned(url)
-            headers, extensions = {**headers, "host": host}, {"sni_hostname": httpx.URL(request.url).host}
+        if not request.auth and httpx.URL(url).host not in self._near:
+            url, host = await links.pinned(url, proxied=self._far)
+            headers, extensions = {**headers, "host": host}, {"sni_hostname": httpx.URL(request.url).raw_host.decode()}
         asked = self._http.build_request(
             request.method,
             url,
@@ -140,17 +143,15 @@ class Client:
 async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path:
     """Raw bytes off the socket: a small body stays in memory, a large one goes to its file as it comes."""
     poured = Poured(sink)
+    stream = response.headers.get("content-type", "").startswith(STREAM)
     try:
         async for chunk in response.aiter_raw():
             poured.take(chunk)
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
-    except httpx.HTTPError:
-        poured.close()
-        if response.headers.get("content-type", "").startswith(STREAM) and FINISHED.search(poured.read()):
-            return poured.body  # all that was asked for came before the cut
-        poured.drop()
-        raise
+            if stream and chunk.endswith(BLANK) and FINISHED.search(poured.read()):
+                poured.close()  # all that was asked for is here, whether the server hangs up or not
+                return poured.body
     except BaseException:
         poured.drop()
         raise

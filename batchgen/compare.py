@@ -131,7 +131,7 @@ class _Comparison:
     expansion: Expansion = field(init=False)
     causes: Causes | None = field(init=False)
     asked: bytearray = field(init=False)  # by seq: whether the manifest asks for it
-    parts: dict[int, Part] = field(default_factory=dict)  # by the id of their cast
+    parts: dict[int, Part] = field(default_factory=dict)  # by the id of their variant
     revived: int = 0
     paths: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
@@ -226,9 +226,9 @@ class _Comparison:
         part.add_todo(1, len(row.prompt.encode()), cast.input_tokens(row))
 
     def part(self, cast: Cast) -> Part:
-        found = self.parts.get(id(cast))
+        found = self.parts.get(id(cast.variant))
         if found is None:
-            found = self.parts[id(cast)] = Part(cast.variant)
+            found = self.parts[id(cast.variant)] = Part(cast.variant)
         return found
 
     def told(self, dropped: int = 0, enqueued: str = "", chosen: tuple[Task, ...] | None = None) -> Survey:

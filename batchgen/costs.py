@@ -1,6 +1,7 @@
 """Usage × prices → money, as an interval; and what a request will cost before it is sent. Nano-dollars throughout."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,11 @@ from batchgen.task import Input, Usage, Variant
 
 NANO_PER_TOKEN = 1000  # 1 USD per million tokens is 1,000 nano-dollars a token
 NANO = 1_000_000_000
-UNBOUNDED = ("gif", "svg")  # many frames; an author model with a bill of its own
+UNBOUNDED = ("gif",)  # many frames
 INPUTS_SPREAD = 2  # how many times the expected tokens images that go in may take: a mask may count, too
 PATCH, PATCHES_MOST, TILE = 16, 1536, 512  # pixels, tokens, pixels
-UNSEEN = 2048  # pixels of an image that only the provider can see
+UNSEEN = (2048, 512)  # pixels of an image that only the provider can see: no other takes more tiles
+SIZE = re.compile(r"([1-9][0-9]*)x([1-9][0-9]*)")
 PARTIAL = 100  # tokens of a picture that a stream shows on the way
 TEXT_OVERHEAD = 64  # tokens that a provider adds around a prompt, at most
 
@@ -79,7 +81,7 @@ def input_tokens(model: Model | None, variant: Variant, inputs: Iterable[Input])
 
 
 def _tokens_in(model: Model, width: int, height: int, fine: bool) -> int:
-    width, height = width or UNSEEN, height or UNSEEN
+    width, height = (width, height) if width else UNSEEN
     if model.image_tokens == "patches":
         return min(PATCHES_MOST, -(-width // PATCH) * -(-height // PATCH))
     shrunk = min(1.0, 2048 / max(width, height))
@@ -142,22 +144,20 @@ def _or(rate: float | None, default: float) -> float:
 
 
 def _image_tokens(model: Model, variant: Variant) -> tuple[float, float, float]:
-    """The least, the likely and the most output tokens, over all that `auto` leaves open."""
-    quality, size = variant.param("quality", "auto"), variant.param("size", "auto")
-    qualities = model.qualities if quality == "auto" else (str(quality),)
-    likely = "medium" if quality == "auto" else str(quality)
-    if (
-        model.tokens.table and size != "auto" and size not in model.tokens.table[likely]
-    ):  # another provider's: like the model's, at most
+    """The least, the likely and the most output tokens, over all that `auto`, or a word of another's, leaves open."""
+    quality, size = str(variant.param("quality", "auto")), str(variant.param("size", "auto"))
+    qualities = (quality,) if quality in model.qualities else model.qualities
+    likely = quality if quality in model.qualities else "medium"
+    if model.tokens.table and SIZE.fullmatch(size) and size not in model.tokens.table[likely]:  # like its own, at most
         most = max(tokens for each in qualities for tokens in model.tokens.table[each].values())
         return 0, most, most
     found = [output_tokens(model, each, *edges) for each in qualities for edges in _sizes(model, size)]
     return min(found), output_tokens(model, likely, *next(iter(_sizes(model, size)))), max(found)
 
 
-def _sizes(model: Model, size: object) -> Iterable[tuple[int, int]]:
-    if size != "auto":
-        return [edges(str(size))]
+def _sizes(model: Model, size: str) -> Iterable[tuple[int, int]]:
+    if SIZE.fullmatch(size):
+        return [edges(size)]
     if isinstance(model.sizes, SizeRule):
         # Nothing takes more tokens than the largest square, nothing fewer than the smallest strip.
         largest = int(model.sizes.pixels_most**0.5)
@@ -167,11 +167,9 @@ def _sizes(model: Model, size: object) -> Iterable[tuple[int, int]]:
 
 
 def edges(size: str) -> tuple[int, int]:
-    """Width and height in pixels; of `auto` the usual ones."""
-    if size == "auto":
-        return 1024, 1024
-    width, _, height = size.partition("x")
-    return int(width), int(height)
+    """Width and height in pixels; of `auto`, and of what is no such thing, the usual ones."""
+    found = SIZE.fullmatch(size)
+    return (int(found[1]), int(found[2])) if found else (1024, 1024)
 
 
 def flat(tariff: Tariff | None) -> bool:

@@ -46,8 +46,9 @@ async def waive(ledger: Path, states: Sequence[TaskState]) -> int:
 async def resolve(ledger: Path, billed: bool, attempts: Sequence[str], least: Callable[[Variant], int]) -> Resolved:
     """State what became of attempts of unknown fate: those named, or all. The caller holds the folder.
 
-    One that was billed is an answer that was paid for and brought nothing: it cost `least` of its variant or more, and
-    its highest price at most. One that was not billed cost nothing. UsageError where a name is no such attempt's; then
+    One that is accepted, because the provider is said to hold its images still, may be named too: it is given up. One
+    that was billed is an answer that was paid for and brought nothing: it cost `least` of its variant or more, and its
+    highest price at most. One that was not billed cost nothing. UsageError where a name is no such attempt's; then
     nothing is changed.
     """
 
@@ -69,9 +70,13 @@ def _state(
         " JOIN tasks t ON t.seq = a.task JOIN variants v ON v.id = t.variant WHERE a.id = ?",
         (attempt,),
     ).fetchone()
-    if row is None or row[0] != AttemptState.UNKNOWN:
+    if row is None or row[0] not in (AttemptState.UNKNOWN, AttemptState.ACCEPTED):
         known = f"is {row[0]}, not unknown" if row else "is no attempt of this run"
         raise UsageError(f"{attempt} {known}; batchgen report RUN --attempts unknown lists them. Nothing was changed.")
+    if row[0] == AttemptState.ACCEPTED:  # nobody waits for it any more
+        left = TaskState.HELD if billed else TaskState.TODO
+        sql = "UPDATE tasks SET state = ? WHERE state = 'doing' AND seq = (SELECT task FROM attempts WHERE id = ?)"
+        db.execute(sql, (str(left), attempt))
     high = row[1] if billed else 0
     low = min(high or 0, least(records.variant(row[2:]))) if billed else 0
     said = f"stated by hand at {records.now()}: {'billed' if billed else 'not billed'}; before: "

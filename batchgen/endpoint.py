@@ -10,6 +10,7 @@ from batchgen.catalog import Intake, Parameter, Price, Provider, Rule
 from batchgen.document import Loc
 from batchgen.form import ProviderForm, RefinedForm, check
 from batchgen.problems import Problems, not_one_of, unfit
+from batchgen.task import travels
 
 LOOPBACK = "127.0.0.1"
 OWN = ProviderForm.model_fields.keys() - RefinedForm.model_fields.keys()
@@ -43,7 +44,11 @@ class Doors:
         found = self._described(value, loc, problems) if isinstance(value, dict) else self._named(value, loc, problems)
         if found is None:
             return None
-        return _rehearsed(found) if self.rehearse else replace(found, links=(*found.links, *sorted(self.trusted or ())))
+        return (
+            _rehearsed(found)
+            if self.rehearse
+            else replace(found, trusted=frozenset(each.lower() for each in self.trusted or ()))
+        )
 
     def _named(self, value: object, loc: Loc, problems: Problems) -> Provider | None:
         name = problems.document.text(loc, value)
@@ -75,7 +80,9 @@ class Doors:
         if not self.rehearse and self.trusted is not None:
             _check_host(form, loc, self.trusted, problems)
         _check_price(form, loc, problems)
-        return _provider(form, name)
+        found = _provider(form, name)
+        _check_sent(form, found, loc, problems)
+        return found
 
     def _refined(self, value: dict[str, object], name: str, loc: Loc, problems: Problems) -> Provider | None:
         """A provider of the catalog, of which the manifest knows more: its price, above all."""
@@ -83,6 +90,7 @@ class Doors:
         if form is None or known is None:
             return None
         _check_price(form, loc, problems)
+        _check_sent(form, known, loc, problems)
         return replace(known, links=(*known.links, *form.links), **_told(form, known))
 
 
@@ -124,15 +132,26 @@ def _told(form: RefinedForm, known: Provider) -> Told:
 
 def _rehearsed(provider: Provider) -> Provider:
     """The same provider, played by the sandbox: no key, no money, and a name that says so in every report."""
+    known = catalog.providers()[provider.like]
     return replace(
         provider,
+        key_header=known.key_header,
+        query=known.query,
+        generate=known.generate,
+        edit=_played(provider.edit, known.edit),
+        vary=_played(provider.vary, known.vary),
         base_url=catalog.SANDBOX + ("/v1" if provider.like == catalog.SANDBOX else f"/{provider.like}/v1"),
         identity=provider.identity if provider.pretend else f"sandbox:{provider.identity}",
         api_key_env="",
         headers_env={},
-        links=(LOOPBACK,),
+        trusted=frozenset({LOOPBACK}),
         pretend=True,
     )
+
+
+def _played(intake: Intake | None, known: Intake | None) -> Intake | None:
+    """How images are taken, where the sandbox takes them."""
+    return replace(intake, path=known.path, mask_field=known.mask_field) if intake and known else intake
 
 
 def _check_name(name: str, loc: Loc, problems: Problems) -> None:
@@ -161,6 +180,18 @@ def _hosts(api_key_env: str) -> frozenset[str]:
     known = catalog.providers().values()
     owners = [entry for entry in known if api_key_env and entry.api_key_env == api_key_env] or known
     return frozenset(host for entry in owners for host in entry.hosts)
+
+
+def _check_sent(form: RefinedForm, provider: Provider, loc: Loc, problems: Problems) -> None:
+    """What goes along unasked stands in no key and no price: it may only say how an image comes."""
+    for name, value in form.send.items():
+        parameter = {**provider.parameters, **form.parameters}.get(name)
+        if not travels(name, value):
+            problems.add(
+                (*loc, "send", name), "belongs under request: here stands only how images come, as response_format"
+            )
+        elif parameter is None or (parameter.values and value not in parameter.values):
+            problems.add((*loc, "send", name), not_one_of(value, parameter.values if parameter else ()))
 
 
 def _check_price(form: RefinedForm, loc: Loc, problems: Problems) -> None:

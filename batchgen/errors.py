@@ -82,6 +82,10 @@ class Unusable(ProviderError):
     """The provider answered, and billed, and nothing usable came."""
 
 
+class Failed(Unusable):
+    """The provider's own last word on what it was asked to make: nothing comes of it."""
+
+
 class Pending(ProviderError):
     """Bought, and the images are still with the provider: asking again is free."""
 

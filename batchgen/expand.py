@@ -44,6 +44,8 @@ class Expansion:
         self._paths = paths(manifest)
         self._samples = range(1, manifest.samples + 1)
         self._cast: dict[str, tuple[Cast, ...]] = {}
+        self._sent: dict[str, Variant] = {}
+        self._matches = any(variant.param("size") == sizes.MATCH for variant in manifest.variants)
         self.rows = self.duplicates = 0
         self._read = hashlib.blake2b(digest_size=16)
 
@@ -66,6 +68,8 @@ class Expansion:
             self._refuse(self.rows)
             digest, before = row.digest, len(seen)
             self._read.update(digest + row.id.encode())
+            for each in row.inputs:  # the same bytes may lie elsewhere by now
+                self._read.update(each.ref.encode())
             seen.add(digest)
             first = len(seen) > before
             self.duplicates += not first
@@ -86,7 +90,8 @@ class Expansion:
 
     def casts(self, row: Row) -> tuple[Cast, ...]:
         """The variants of rows that have these settings of their own, and a first image of this shape."""
-        key = canonical([row.settings, row.shape]) if row.settings or row.inputs else ""
+        shape = row.shape if self._matches or "size" in dict(row.settings) else (0, 0)
+        key = canonical([row.settings, shape]) if row.settings or shape != (0, 0) else ""
         if key not in self._cast:
             names = self._manifest.row_names
             asked = [_with(variant, row.settings, names) for variant in self._manifest.variants]
@@ -107,7 +112,9 @@ class Expansion:
         choice = sizes.fits(self._manifest.providers[variant.provider], variant.model)
         assert choice  # a row of which nobody could say it was told of
         params = {**dict(variant.params), "size": sizes.matched(*shape, choice)}
-        return replace(variant, params=tuple(sorted(params.items())))
+        sent = replace(variant, params=tuple(sorted(params.items())))
+        named = (sent.provider, sent.model, str(sent.operation), dict(sent.params), dict(sent.axes))
+        return self._sent.setdefault(canonical(named), sent)
 
     def tasks(self, row: Row) -> Iterator[Task]:
         """The tasks of a row."""

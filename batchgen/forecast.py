@@ -18,7 +18,7 @@ from batchgen.task import Variant
 
 SOON = timedelta(days=30)
 RATE_MOST = 100.0  # images a second that one machine reads, checks and saves; more is not promised
-BYTES_PER_PIXEL = {"png": 1.6, "jpeg": 0.25, "webp": 0.2, "gif": 1.0, "svg": 0.1}
+BYTES_PER_PIXEL = {"png": 1.6, "jpeg": 0.25, "webp": 0.2, "gif": 1.0}
 BYTES_PER_TASK = 1_000  # in the ledger
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from batchgen import catalog
-from batchgen.catalog import Intake, Parameter, Price, Rule
+from batchgen.catalog import Intake, Parameter, Path, Price, Rule
 from batchgen.document import Loc
 from batchgen.problems import EMPTY, Problems, cut, near, nearest, not_a_list, not_one_of, shown, unfit
 
@@ -189,7 +189,7 @@ class ProviderForm(RefinedForm):
     api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = ""
     key_header: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z-]*$")] = ""
     query: dict[str, str] = {}
-    generate: Annotated[str, Field(pattern="^[A-Za-z0-9._~/-]+$")] = ""
+    generate: Path | None = None
 
 
 class LimitsForm(Form):

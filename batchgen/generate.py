@@ -110,9 +110,17 @@ class Errand:
         lane = self._buyer.lane
         try:
             send = lane.sender(slot, attempt)
-            outcome = await perform(attempt, lane.bench, send, buy=buy, accepted=self._accepted, sealed=slot.sealed)
+            outcome = await perform(
+                attempt,
+                lane.bench,
+                send,
+                buy=buy,
+                give_up=self._tired,
+                accepted=self._accepted,
+                sealed=slot.sealed,
+            )
         except Pending as error:
-            if isinstance(error, Gone) and self._fetches >= self._buyer.policy.attempts:
+            if isinstance(error, Gone) and self._tired:
                 return self._failure(attempt, error), error
             return None, error
         except ProviderError as error:
@@ -172,6 +180,11 @@ class Errand:
     def _requeued(self, settled: Settlement) -> Settlement:
         """What would be tried again here is left to the queue, which knows what is still wanted."""
         return replace(settled, task=TaskState.TODO) if settled.task is TaskState.DOING else settled
+
+    @property
+    def _tired(self) -> bool:
+        """Asked for so often that what the provider has no more is lost."""
+        return self._fetches >= self._buyer.policy.attempts
 
     async def _accepted(self, handle: str) -> None:
         """The provider holds what was bought: from now on a crash costs nothing."""

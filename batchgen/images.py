@@ -59,6 +59,15 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
     )
 
 
+def flaw(picture: Inline | Fetched) -> str:
+    """What is wrong with a picture, or nothing. Blocks."""
+    try:
+        inspect(read(picture))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _never_replace(target: Path, data: bytes) -> None:
     """A crash may have left the very same bytes; other bytes are somebody's image, and stay."""
     if target.exists() and not target.is_symlink() and target.read_bytes() != data:

@@ -3,6 +3,10 @@
 import hashlib
 import io
 import re
+import struct
+import warnings
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +23,7 @@ PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; the limit is checke
 LINK = re.compile(r"https://[!-~]+", re.IGNORECASE)
 UPLOADED = re.compile(r"file-[A-Za-z0-9_-]+")
 PIXELS_MOST = 100_000_000
+TRANSPARENT, PALETTE = "transparent", "palette"
 HALF = 128  # from here on a grey is white
 CHANGE = 255
 
@@ -58,16 +63,18 @@ def _read(path: Path, name: str, area: str) -> Input:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             file.seek(0)
-            with _opened(file) as image:
+            with warnings.catch_warnings(), _opened(file) as image:
+                warnings.simplefilter("ignore")  # of what a photo says about itself, only how to turn it matters
                 width, height = _turned(image)
                 if area:
                     _check_mask(image, area)
+                    area = PALETTE if area == TRANSPARENT and not _has_band(image) else area
                 format = (image.format or "").lower()
                 return Input(Kind.FILE, name, digest, size, SAME.get(format, format), width, height, area)
     except OSError as error:
         raise ValueError(f"{name}: {error.strerror or 'not a whole image'} (looked for at {path})") from None
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+    except (ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error) as error:
+        raise ValueError(f"{name}: {error or 'is damaged'}") from None
 
 
 def _opened(file: object) -> PIL.Image.Image:
@@ -75,8 +82,6 @@ def _opened(file: object) -> PIL.Image.Image:
         image = PIL.Image.open(file, formats=[each.upper() for each in FORMATS])  # type: ignore[arg-type]  # a file
     except PIL.UnidentifiedImageError:
         raise ValueError("is no PNG, JPEG or WebP file") from None
-    except (SyntaxError, EOFError) as error:
-        raise ValueError(f"is damaged: {error}") from None
     if image.width * image.height > PIXELS_MOST:
         raise ValueError(f"has {image.width * image.height:,} pixels, more than {PIXELS_MOST:,}")
     return image
@@ -84,25 +89,29 @@ def _opened(file: object) -> PIL.Image.Image:
 
 def _turned(image: PIL.Image.Image) -> tuple[int, int]:
     """Width and height as one sees them: cameras store a picture lying down, and a note which way to turn it."""
-    lying = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    exif = PIL.Image.Exif()
+    with suppress(Exception):  # a note that cannot be read is none
+        exif.load(image.info.get("exif", b""))  # what stands before the pixels: nothing is decoded for it
+    lying = exif.get(0x0112, 1) in (5, 6, 7, 8)
     return (image.height, image.width) if lying else (image.width, image.height)
 
 
 def _check_mask(image: PIL.Image.Image, area: str) -> None:
-    if area == "transparent" and not _has_alpha(image):
+    if area == TRANSPARENT and not (_has_band(image) or "transparency" in image.info):
         raise ValueError("the mask has no transparency: erase what is to change, or set mask_area: white (or black)")
     if _change(image, area).getbbox() is None:
         raise ValueError(f"nothing in the mask is {area}, so nothing would change")
 
 
-def _has_alpha(image: PIL.Image.Image) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
+def _has_band(image: PIL.Image.Image) -> bool:
+    """Whether it has a transparency for each pixel; a palette has one for each colour, which providers do not read."""
+    return "A" in image.getbands()
 
 
 def _change(image: PIL.Image.Image, area: str) -> PIL.Image.Image:
     """What is to change, in white on black."""
-    if area == "transparent":
-        alpha = image if "A" in image.getbands() else image.convert("RGBA")
+    if area in (TRANSPARENT, PALETTE):
+        alpha = image if _has_band(image) else image.convert("RGBA")
         return alpha.getchannel("A").point(lambda value: 0 if value else CHANGE)
     grey = image.convert("L").point(lambda value: CHANGE if value >= HALF else 0)
     return grey if area == "white" else ImageChops.invert(grey)
@@ -113,7 +122,7 @@ def worded(path: Path, mask: Input, area: str) -> bytes:
     data = read(path, mask)
     with PIL.Image.open(io.BytesIO(data), formats=[each.upper() for each in FORMATS]) as image:
         change = _change(ImageOps.exif_transpose(image), mask.area)
-    if area == "transparent":
+    if area == TRANSPARENT:
         told = PIL.Image.new("RGBA", change.size, (0, 0, 0, CHANGE))
         told.putalpha(ImageChops.invert(change))
         change = told
@@ -134,7 +143,9 @@ def read(path: Path, planned: Input) -> bytes:
 
 
 def changed(planned: Input, why: str = "it has changed since the plan") -> Rejected:
-    return Rejected(f"{planned.ref}: {why}. Nothing was sent: run the manifest again", code="input_changed")
+    """The error of a file that is not what was planned."""
+    cure = "run the manifest for what is there now; or put it back, and batchgen retry RUN --failed"
+    return Rejected(f"{planned.ref}: {why}. Nothing was sent: {cure}", code="input_changed")
 
 
 def objection(inputs: tuple[Input, ...], intake: Intake, who: str) -> str:

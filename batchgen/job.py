@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from batchgen import catalog, hold, ledger, pretend
+from batchgen import catalog, hold, ledger, pretend, shelf
 from batchgen.attempt import Bench
 from batchgen.catalog import Provider
 from batchgen.client import Access
@@ -86,9 +86,12 @@ class Job:
 
     def authorizations(self) -> dict[str, dict[str, str]]:
         """The headers for each provider that is asked for anything; UsageError where a key is missing."""
+        known, environ = self._order.manifest.providers, self._order.environ
         asked = {part.variant.provider for part in self._order.plan.survey.parts if part.todo}
-        known = self._order.manifest.providers
-        return {name: authorization(known[name], self._order.environ) for name in asked & known.keys()}
+        if self._order.folder.ledger.exists():
+            with shelf.opened(self._order.folder.ledger) as there:
+                asked |= there.open_lanes()  # tasks that are wanted no more among them
+        return {name: authorization(known[name], environ) for name in asked & known.keys()}
 
     async def run(self) -> Ended:
         """Hold the folder and work."""
@@ -139,6 +142,7 @@ class Job:
             headers=provider.headers,
             query=provider.query,
             folder=manifest.folder,
+            trusted=provider.trusted,
         )
         return Lane(provider, bench, access, limits.concurrency)
 
@@ -274,7 +278,11 @@ def conclude(states: Mapping[TaskState, int], cap: str, blocked: str) -> Ended:
     if states[TaskState.TODO]:
         return Ended(7, "interrupted")
     if states[TaskState.DOING]:
-        return Ended(7, f"{states[TaskState.DOING]} bought and still with the provider: run again to fetch them")
+        return Ended(
+            7,
+            f"{states[TaskState.DOING]} bought and still with the provider: run again to fetch them "
+            "(batchgen report RUN --attempts accepted lists them, resolve RUN --billed ATTEMPT gives one up)",
+        )
     if bad:
         return Ended(3, ", ".join(f"{count} {name}" for name, count in bad.items()))
     return Ended(0, "all done")

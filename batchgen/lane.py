@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -132,6 +133,7 @@ class Slot:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._client: Client | None = None
 
     async def take(self) -> Client:
@@ -149,5 +151,8 @@ class Slot:
             self._client = None
 
     def sealed(self) -> None:
-        """The answer is durable; called from the thread that made it so."""
-        self._loop.call_soon_threadsafe(self.leave)
+        """No connection is needed for a while; called from the loop, or from the thread that made an answer durable."""
+        if threading.get_ident() == self._thread:
+            self.leave()
+        else:
+            self._loop.call_soon_threadsafe(self.leave)

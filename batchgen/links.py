@@ -11,6 +11,7 @@ from batchgen.catalog import Provider, loopback, origin
 from batchgen.errors import Blocked, Unsent
 
 REFUSED = "link_refused"
+PORTS = {"https": 443, "http": 80}
 
 
 def check(url: str, provider: Provider) -> None:
@@ -20,18 +21,21 @@ def check(url: str, provider: Provider) -> None:
         host, _ = (parts.hostname or "").lower(), parts.port
     except ValueError:
         raise _refused("an answer links to what is no address") from None
-    own = origin(url) == origin(provider.base_url) or (host == provider.host and not loopback(host))
-    known = own or host in provider.links
-    plain = parts.scheme == "http" and known and (own or loopback(host))
-    if not (parts.scheme == "https" or plain) or not host or parts.username is not None:
+    if parts.username is not None or parts.scheme not in ("http", "https") or not host:
         raise _refused(f"an answer links to {parts.scheme}://{host}: images are fetched over https only")
-    if known:
+    if origin(url) == origin(provider.base_url) or host in provider.trusted:
         return
-    if not _is_public(host):
-        raise _refused(f"an answer links to {host}, an address inside of a network")
-    if not any(_below(host, each) for each in provider.links):
-        says = f"an answer links to {host}, which is not known as a host of {provider.identity}"
-        raise _refused(f"{says}: if you trust it, run again with --trust-host {host}")
+    beside = loopback(host) and loopback(provider.host) and host in provider.links
+    if parts.scheme != "https" and not beside:
+        raise _refused(f"an answer links to http://{host}: images are fetched over https only{_trust(host)}")
+    if not (beside or _is_public(host)):
+        raise _refused(f"an answer links to {host}, an address inside of a network{_trust(host)}")
+    if not (beside or host == provider.host or any(_below(host, each) for each in provider.links)):
+        raise _refused(f"an answer links to {host}, which is not known as a host of {provider.identity}{_trust(host)}")
+
+
+def _trust(host: str) -> str:
+    return f". If you trust it, run again with --trust-host {host}"
 
 
 def _refused(says: str) -> Blocked:
@@ -39,7 +43,7 @@ def _refused(says: str) -> Blocked:
 
 
 def _below(host: str, pattern: str) -> bool:
-    return pattern == "*" or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+    return pattern in ("*", host) or (pattern.startswith("*.") and host.endswith(pattern[1:]))
 
 
 def _is_public(host: str) -> bool:
@@ -50,25 +54,34 @@ def _is_public(host: str) -> bool:
         return not loopback(host) and "." in host
 
 
-async def pinned(url: str) -> tuple[str, str]:
+async def pinned(url: str, proxied: bool) -> tuple[str, str]:
     """The URL with its host's address in place of its name, and the host; what a name leads to, it cannot change then.
 
-    Blocked where the address lies inside of a network. A name stays where a proxy is to look it up.
+    Blocked where the address lies inside of a network. A name stays where the environment's proxy is to look it up,
+    if one is used at all.
     """
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    if loopback(host) or _is_address(host) or _proxied(parts.scheme, host):
+    host = _ascii(parts.hostname or "")
+    if loopback(host) or _is_address(host) or (proxied and _has_proxy(parts.scheme, host)):
         return url, parts.netloc
     try:
-        found = await anyio.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+        found = await anyio.getaddrinfo(host, parts.port or PORTS[parts.scheme], type=socket.SOCK_STREAM)
     except OSError as error:
         raise Unsent(f"no address is known of {host}: {error}", code="unreachable") from None
-    address = ipaddress.ip_address(found[0][4][0])
-    if not all(ipaddress.ip_address(each[4][0]).is_global for each in found):
-        raise _refused(f"an answer links to {host}, which leads to {address}, inside of a network")
-    literal = f"[{address}]" if address.version == 6 else str(address)
-    netloc = f"{literal}:{parts.port}" if parts.port else literal
-    return urlunsplit(parts._replace(netloc=netloc)), parts.netloc
+    addresses = [ipaddress.ip_address(each[4][0]) for each in found]
+    if inside := [each for each in addresses if not each.is_global]:
+        raise _refused(f"an answer links to {host}, which leads to {inside[0]}, inside of a network{_trust(host)}")
+    literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit(parts._replace(netloc=literal + port)), host + port
+
+
+def _ascii(host: str) -> str:
+    """A name as it stands in certificates and headers."""
+    try:
+        return host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        raise _refused("an answer links to a host that nobody can look up") from None
 
 
 def _is_address(host: str) -> bool:
@@ -79,5 +92,5 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _proxied(scheme: str, host: str) -> bool:
-    return scheme in getproxies() and not proxy_bypass(host)
+def _has_proxy(scheme: str, host: str) -> bool:
+    return bool(getproxies().keys() & {scheme, "all"}) and not proxy_bypass(host)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from batchgen import compare, consent, forecast, hold, shelf
+from batchgen import books, compare, consent, forecast, hold, shelf
 from batchgen.compare import Survey
 from batchgen.errors import UsageError
 from batchgen.folder import Folder, beside, find, is_manifest
@@ -77,7 +77,8 @@ def used(folder: Folder, setup: Setup) -> Manifest:
     if found is None:
         raise UsageError(f"{folder.path} was never run: give the manifest itself")
     text, overrides, rehearsed = found
-    return loads(text, folder.manifest, replace(setup, overrides={**overrides, **setup.overrides}, rehearse=rehearsed))
+    file = Path(os.path.normpath(folder.path / books.job(folder.ledger).manifest))  # files to edit are named from there
+    return loads(text, file, replace(setup, overrides={**overrides, **setup.overrides}, rehearse=rehearsed))
 
 
 @dataclass(frozen=True, slots=True)

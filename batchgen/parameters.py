@@ -229,7 +229,7 @@ def _outside(value: float, parameter: Parameter) -> str:
 
 
 def _wrong_word(name: str, word: str, model: str, known: Model | None, parameter: Parameter) -> str:
-    takes = known.takes(name) if known and word not in DELIVERIES else None
+    takes = known.takes(name) if known and not set(DELIVERIES) & set(parameter.values) else None
     allowed = [value for value in parameter.values if takes is None or value in takes or value == "auto"]
     if word in allowed:
         return ""

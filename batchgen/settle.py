@@ -40,12 +40,13 @@ def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Mo
         status=outcome.status,
         request_id=outcome.request_id,
     )
-    came, asked = len([each for each in outcome.images if each.note != MISSING]), attempt.task.variant.images
+    came = len([each for each in outcome.images if each.note != MISSING and each.state is not ImageState.PARTIAL])
+    asked = attempt.task.variant.images
     cost = costs.price(tariff, outcome.usage, asked)
     told = outcome.usage is not None and outcome.usage.charged is not None
-    if cost is not None and costs.flat(tariff) and came < asked and not told:
-        # who counts by the image may count those that came
-        return replace(settled, cost_low=costs.price(tariff, None, came), cost_high=cost, estimated=True)
+    if cost is not None and costs.flat(tariff) and came != asked and not told:
+        other = costs.price(tariff, None, came) or 0  # those that came may count, or those that were asked for
+        return replace(settled, cost_low=min(cost, other), cost_high=max(cost, other), estimated=True)
     if cost is not None:
         return replace(settled, cost_low=cost, cost_high=cost)
     high = attempt.cost_high  # as it was when it was sent; the catalog may know better since

@@ -107,6 +107,11 @@ class Shelf:
         variants = self.variants()
         return [Experience(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]
 
+    def open_lanes(self) -> set[str]:
+        """The providers that are still owed an answer, or hold one."""
+        sql = "SELECT DISTINCT lane FROM attempts WHERE state IN ('sending', 'accepted')"
+        return {row[0] for row in self.db.execute(sql)}
+
     def spent(self) -> int:
         """What all attempts ever made may have cost at most; nano-dollars."""
         (found,) = self.db.execute("SELECT coalesce(sum(cost_high), 0) FROM attempts").fetchone()

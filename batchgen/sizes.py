@@ -21,6 +21,9 @@ def fits(provider: Provider, model: str) -> tuple[str, ...] | SizeRule | None:
 
 def matched(width: int, height: int, sizes: tuple[str, ...] | SizeRule) -> str:
     """The size nearest to an image's: its shape first, then its area; under a rule, as large as it is where it may."""
+    if isinstance(sizes, SizeRule) and width < height:
+        longer, shorter = matched(height, width, sizes).split("x")  # what is turned comes out turned
+        return f"{shorter}x{longer}"
     if not isinstance(sizes, SizeRule):
         return min(sizes, key=lambda size: _distance(width, height, *map(int, size.split("x"))))
     ratio = min(max(width / height, 1 / sizes.ratio_most), sizes.ratio_most)

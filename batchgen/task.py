@@ -81,7 +81,7 @@ class Input:
 
     `ref` is a path from the manifest's folder, a URL, or the provider's id; only of a file the rest is known: sha256,
     length, format, and the size in pixels as one sees it, turned as its EXIF orientation says. `area` is how a mask
-    tells what to change: `transparent`, `white` or `black`; of an image it is empty.
+    tells what to change: `transparent`, `palette` (by colour), `white` or `black`; of an image it is empty.
     """
 
     kind: Kind

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from batchgen import records
@@ -35,6 +35,7 @@ class Wanted:
         self._group = group
         self._asked = bytearray()  # by seq
         self._variant_ids: dict[int, tuple[Variant, int]] = {}  # by id(): hashing one costs more than all the rest
+        self._made_ids: dict[tuple[int, int], tuple[Variant, int]] = {}
         self._new = self._kept = 0
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -65,6 +66,7 @@ class Wanted:
             new = await self._write(lambda db: self._put(db, tasks, names))
         except BaseException:
             self._variant_ids.clear()  # their rows may have been taken back
+            self._made_ids.clear()
             raise
         self._new, self._kept = self._new + new, self._kept + len(tasks) - new
 
@@ -107,8 +109,9 @@ class Wanted:
                 db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK[wanted], seq))
             if task.inputs:  # the same bytes may lie elsewhere by now
                 records.add_inputs(db, seq, task.inputs)
-            if named != [variant, task.path]:  # files that are there keep their names
-                path = named[1] if state in ("doing", "done") else task.path
+            if named != [variant, task.path]:
+                made = state in ("doing", "done")  # what is there keeps its name, and what was asked for it
+                path, variant = (named[1], self._made(db, named[0], task.variant)) if made else (task.path, variant)
                 db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, path, seq))
             return False
         row = (task.key, task.variant.provider, variant, records.prompt_id(db, task.prompt))
@@ -128,6 +131,14 @@ class Wanted:
 
     def _is_asked(self, seq: int) -> bool:
         return seq < len(self._asked) and bool(self._asked[seq])
+
+    def _made(self, db: sqlite3.Connection, before: int, now: Variant) -> int:
+        """What was asked for then, under the axes of now."""
+        if (before, id(now)) not in self._made_ids:
+            (params,) = db.execute("SELECT params FROM variants WHERE id = ?", (before,)).fetchone()
+            then = replace(now, params=tuple(sorted(json.loads(params).items())))
+            self._made_ids[before, id(now)] = (then, self._variant_id(db, then))
+        return self._made_ids[before, id(now)][1]
 
     def _variant_id(self, db: sqlite3.Connection, variant: Variant) -> int:
         if id(variant) not in self._variant_ids:

@@ -13,6 +13,7 @@ import pydantic_core
 from batchgen.task import Image, Input, Params, Usage
 
 DIGITS_MOST = 1000
+REQUEST_IDS = ("x-request-id", "apim-request-id", "x-litellm-call-id")
 _BLOCK = re.compile(rb"\r?\n\r?\n")
 INFLATED_MOST = 48 * 2**20  # nothing compressed was asked for
 
@@ -38,7 +39,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `url` is absolute, or relative to the base URL, and the key goes along only with `auth`.
+    """One HTTP request. With `auth` the key goes along, and `url` is a path below the base URL; without, an address.
 
     An Upload inside of `json` goes as a data URL. A request that names a `handle` asks for what is bought under that
     name: it is sent after `wait` seconds, as often as the dialect likes, and its replies are not kept.
@@ -65,6 +66,11 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes | Path
     size: int = -1
+
+    @property
+    def request_id(self) -> str:
+        """The provider's own name for the request, which its support wants to hear; "" where it gives none."""
+        return next((self.headers[name] for name in REQUEST_IDS if self.headers.get(name)), "")
 
     def read(self) -> bytes:
         """The body, inflated where the server compressed it unasked; ValueError where that is damaged or a bomb."""

@@ -35,7 +35,7 @@ lane       expand        causes        hold
 purse      paths         settle
 attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf
-dialects.aimlapi   dialects.classic   dialects.myrouter   dialects.onerouter   combinations
+dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables

@@ -28,6 +28,8 @@ def _no_flag(value: object) -> object:
     return value
 
 
+Path = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-][A-Za-z0-9._~/-]*$")]
+"""Below a base URL: never an address of its own, where a key would go."""
 Rate = Annotated[float, BeforeValidator(_no_flag)]
 Count = Annotated[int, BeforeValidator(_no_flag)]
 
@@ -61,7 +63,7 @@ class Intake:
     in place of files, `mask` how a mask tells what to change. `warning` is what a user must know before.
     """
 
-    path: str
+    path: Path
     form: Literal["multipart", "images", "image_urls"] = "multipart"
     references: tuple[Literal["link", "uploaded"], ...] = ()
     formats: tuple[str, ...] = ("png", "jpeg", "webp")
@@ -142,7 +144,8 @@ class Provider:
 
     `dialect` is the module that speaks to it, `like` the catalog's entry that it takes its words from. `charges` says
     that its answers name their price. `send` are transport parameters that go along unless the manifest sets them;
-    `links` are the hosts that images are fetched from, beside its own (*.host: those below it; *: any public one).
+    `links` are the hosts that images are fetched from, beside its own (*.host: those below it; *: any public one), and
+    `trusted` those that the user vouches for, wherever they lie.
     """
 
     dialect: str
@@ -162,6 +165,7 @@ class Provider:
     query: Mapping[str, str] = Field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    trusted: frozenset[str] = frozenset()
     pretend: bool = False
     prices: str = ""
     assumed: bool = False
@@ -171,7 +175,7 @@ class Provider:
     prompt_most: int | None = None
     idempotency: bool = False
     keepalive: float = 2.0
-    generate: str = "images/generations"
+    generate: Path = "images/generations"
     edit: Intake | None = None
     vary: Intake | None = None
     send: Mapping[str, str] = Field(default_factory=dict)

@@ -30,6 +30,7 @@ def command(run: str, attempts: tuple[str, ...], runs: Path | None, billed: bool
       batchgen resolve jobs/animals.yaml --not-billed                        all of them
       batchgen resolve jobs/animals.yaml --billed 5c0e…  91ab…               only these
 
+    An attempt that waits for images that the provider never hands over can be named, too: that gives it up.
     It changes the books, not the images: `batchgen retry RUN --held` or `batchgen drop RUN --held` decide about those.
     """
     if billed == spared:

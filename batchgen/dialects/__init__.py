@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from batchgen.dialects import aimlapi, classic, myrouter, onerouter, openai
+from batchgen.dialects import aimlapi, classic, litellm, myrouter, onerouter, openai
 from batchgen.dialects.base import Dialect
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -11,4 +11,5 @@ DIALECTS: Mapping[str, Dialect] = {
     "onerouter": onerouter,
     "myrouter": myrouter,
     "classic": classic,
+    "litellm": litellm,
 }

@@ -17,7 +17,9 @@ def talk(task: Task, provider: Provider, handle: str = "") -> Conversation:
     """Ask for the images; fetch those that came as links."""
     reply = yield openai.request(task, provider)
     found = openai.found(reply)
-    return (yield from base.answered(replace(found, usage=_usage(base.body_of(reply), found.usage)), task, provider))
+    if not openai.is_stream(reply):
+        found = replace(found, usage=_usage(base.body_of(reply), found.usage))
+    return (yield from base.answered(found, task, provider))
 
 
 def fault(reply: Reply) -> ProviderError:
@@ -36,6 +38,7 @@ def _usage(body: Mapping[str, object], counted: Usage | None) -> Usage | None:
     usd = told.get("usd_spent") if isinstance(told, dict) else None
     if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 < usd <= USD_MOST:
         return counted
-    credits = f"{told.get('credits_used')} credits" if isinstance(told, dict) and told.get("credits_used") else ""
+    used = told.get("credits_used") if isinstance(told, dict) else None
+    credits = f"{used:g} credits" if isinstance(used, int | float) and abs(used) < 10**15 else ""
     note = "; ".join(each for each in (counted.note if counted else "", credits) if each)
     return replace(counted or Usage(), charged=round(usd * NANO), note=note)

@@ -15,6 +15,9 @@ from batchgen.wire import Answer, Conversation, Fetched, Inline, Reply, Request
 BODY_PER_IMAGE = 64 * 2**20  # bytes
 TOKENS_MOST = 10**8  # a count beyond it is damage, not usage
 TEXT_MOST = 500  # characters of a provider's message that are kept
+PROMPT_MOST = 32_000  # characters of a prompt as the provider rewrote it
+RELAY = "x-litellm-"  # the headers of a proxy that speaks for the provider behind it
+HANDLE = re.compile(r"[!-~]{1,200}")
 EFFECTIVE = ("created", "background", "output_format", "quality", "size")
 """What an answer tells of the values that took effect."""
 
@@ -112,7 +115,12 @@ def fault(reply: Reply) -> ProviderError:
 
 
 def _clear_no(reply: Reply, own: bool) -> bool:
-    """A 5xx that the provider itself said, not a gateway before it: only then is it sure that nothing was billed."""
+    """A 5xx that the provider itself said, not a gateway before it: only then is it sure that nothing was billed.
+
+    A relay says in its own envelope what became of a connection behind it, where an image may have been billed.
+    """
+    if any(name.startswith(RELAY) for name in reply.headers):
+        return False
     if reply.status in (502, 504) or 520 <= reply.status <= 529:
         return False
     return own or (reply.status == 503 and wait_hint(reply) is not None)
@@ -130,7 +138,7 @@ class Said:
             code=self.code,
             status=self.reply.status,
             retry_after=wait_hint(self.reply),
-            request_id=self.reply.headers.get("x-request-id", ""),
+            request_id=self.reply.request_id,
         )
 
 
@@ -145,9 +153,7 @@ def inside(found: Spoken, reply: Reply) -> ProviderError:
 
 
 def _refusal(found: Spoken, said: Said) -> ProviderError:
-    refused = Refused(
-        said.text, code=said.code, status=said.reply.status, request_id=said.reply.headers.get("x-request-id", "")
-    )
+    refused = Refused(said.text, code=said.code, status=said.reply.status, request_id=said.reply.request_id)
     refused.billed = found.stage in {"output", "unknown"}  # an image may have been made before it was looked at
     return refused
 
@@ -238,7 +244,7 @@ def answered(found: "Found", task: Task, provider: Provider) -> Conversation:
     pictures: list[Inline | Fetched | None] = []
     for item in found.items:
         revised = item.get("revised_prompt")
-        text, link, revised = item.get("b64_json"), item.get("url"), revised if isinstance(revised, str) else ""
+        text, link, revised = item.get("b64_json"), item.get("url"), kept(revised, PROMPT_MOST)
         if not text and isinstance(link, str) and link.startswith("data:"):
             text = link
         if text:
@@ -264,7 +270,17 @@ class Found:
 
 def said_of(body: Mapping[str, object]) -> Params:
     """The values that took effect."""
-    return tuple((name, value) for name in EFFECTIVE if isinstance(value := body.get(name), str | int))
+    told = {name: body.get(name) for name in EFFECTIVE}
+    return tuple(
+        (name, kept(value, TEXT_MOST) if isinstance(value, str) else value)
+        for name, value in told.items()
+        if isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**53)
+    )
+
+
+def kept(value: object, most: int) -> str:
+    """Text of an answer as it can be written down: JSON can spell what is no character. "" where it is no text."""
+    return value[:most].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def usage_of(body: Mapping[str, object]) -> Usage | None:

@@ -6,20 +6,21 @@ from itertools import chain, repeat
 from urllib.parse import quote
 
 from batchgen.catalog import Provider
-from batchgen.dialects import base
-from batchgen.errors import ProviderError, Refused, Unusable
-from batchgen.task import Input, Kind, Task
-from batchgen.wire import Conversation, Reply, Request, Upload
+from batchgen.dialects import base, openai
+from batchgen.errors import Failed, ProviderError, Refused, Unusable
+from batchgen.task import Task
+from batchgen.wire import Conversation, Reply, Request
 
 WAITS = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds before each poll
 WAIT = 10.0  # seconds before every later one
+OVER = {"failed", "cancelled", "canceled", "expired", "error"}  # only the first is documented
 fault = base.fault
 
 
 def talk(task: Task, provider: Provider, handle: str = "") -> Conversation:
     """Ask for the images, poll where they are made later, and fetch those that came as links."""
     if not handle:
-        reply = yield _request(task, provider)
+        reply = yield openai.request(task, provider)
         body = _body(reply)
         if not isinstance(body.get("data"), dict):
             found = base.Found(base.items(body, reply), said=base.said_of(body))
@@ -33,20 +34,6 @@ def talk(task: Task, provider: Provider, handle: str = "") -> Conversation:
     raise AssertionError("it is polled for ever")
 
 
-def _request(task: Task, provider: Provider) -> Request:
-    asked = {"model": task.variant.model, "prompt": task.prompt, **provider.send, **dict(task.variant.params)}
-    most = base.BODY_PER_IMAGE * task.variant.images + 2**20
-    intake = provider.intake(task.variant.operation)
-    if intake is None:
-        return Request("POST", provider.generate, json=asked, body_most=most)
-    images = [_url(each) for each in task.images]
-    return Request("POST", intake.path, json={**asked, "image_urls": images}, body_most=most)
-
-
-def _url(image: Input) -> object:
-    return image.ref if image.kind is Kind.LINK else Upload(image)
-
-
 def _body(reply: Reply) -> Mapping[str, object]:
     """The JSON object of a 2xx, which may say {"code": 402, "message": …} all the same."""
     body = base.body_of(reply)
@@ -58,7 +45,7 @@ def _body(reply: Reply) -> Mapping[str, object]:
 
 def _handle(data: object, reply: Reply) -> str:
     handle = data.get("task_id") if isinstance(data, dict) else None
-    if not isinstance(handle, str) or not handle:
+    if not isinstance(handle, str) or not base.HANDLE.fullmatch(handle):
         raise base.Said("the answer holds neither an image nor a task to poll", "no_image", reply).by(Unusable)
     return handle
 
@@ -67,13 +54,13 @@ def _made(body: Mapping[str, object], reply: Reply) -> list[Mapping[str, object]
     """The links to a task's images; None where it is not done yet."""
     data = body.get("data")
     data = data if isinstance(data, dict) else {}
-    if data.get("status") == "failed":
+    if str(data.get("status")).lower() in OVER:
         raise _failed(str(data.get("fail_reason") or "no reason was given"), reply)
     if data.get("status") != "completed":
         return None
     outputs = data.get("outputs")
     if not isinstance(outputs, list) or not outputs:
-        raise base.Said("the task is done and holds no image", "no_image", reply).by(Unusable)
+        raise base.Said("the task is done and holds no image", "no_image", reply).by(Failed)
     return [{"url": link} for link in outputs]
 
 
@@ -81,7 +68,7 @@ def _failed(reason: str, reply: Reply) -> ProviderError:
     """Nobody says whether a task that failed is billed: it may be."""
     said = base.Said(f"the task failed: {reason}", "task_failed", reply)
     if "moderat" not in reason.lower() and "safety" not in reason.lower():
-        return said.by(Unusable)
+        return said.by(Failed)
     refused = Refused(said.text, code="moderated", status=reply.status)
     refused.billed = True
     return refused

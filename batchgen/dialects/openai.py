@@ -27,10 +27,13 @@ def request(task: Task, provider: Provider) -> Request:
         return Request("POST", provider.generate, json=asked, body_most=most)
     if task.variant.operation is Operation.VARY and not task.prompt:
         del asked["prompt"]
-    if all(each.kind is Kind.FILE for each in task.inputs):
+    if intake.form == "multipart" and all(each.kind is Kind.FILE for each in task.inputs):
         return Request("POST", intake.path, form=_form(asked, task, intake), body_most=most)
-    images = [referred(each) for each in task.images]
-    mask = {"mask": referred(task.mask, intake.mask)} if task.mask else {}
+    if intake.form == "image_urls":
+        urls = [_url(each) for each in task.images]
+        return Request("POST", intake.path, json={**asked, "image_urls": urls}, body_most=most)
+    images = [_referred(each) for each in task.images]
+    mask = {"mask": _referred(task.mask, intake.mask)} if task.mask else {}
     return Request("POST", intake.path, json={**asked, "images": images, **mask}, body_most=most)
 
 
@@ -56,19 +59,25 @@ def _fields(asked: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield name, value if isinstance(value, str) else canonical(value)
 
 
-def referred(input: Input, area: str = "") -> dict[str, object]:
+def _referred(input: Input, area: str = "") -> dict[str, object]:
     """An image as JSON names it: by the provider's id, a link, or the file itself as a data URL."""
-    if input.kind is Kind.UPLOADED:
-        return {"file_id": input.ref}
-    return {"image_url": input.ref if input.kind is Kind.LINK else Upload(input, area)}
+    return {"file_id": input.ref} if input.kind is Kind.UPLOADED else {"image_url": _url(input, area)}
+
+
+def _url(input: Input, area: str = "") -> object:
+    return input.ref if input.kind is Kind.LINK else Upload(input, area)
 
 
 def found(reply: Reply) -> base.Found:
     """What an answer holds, whole or streamed."""
-    if reply.headers.get("content-type", "").startswith("text/event-stream"):
+    if is_stream(reply):
         return _streamed(reply)
     body = base.body_of(reply)
     return base.Found(base.items(body, reply), base.usage_of(body), said=base.said_of(body))
+
+
+def is_stream(reply: Reply) -> bool:
+    return reply.headers.get("content-type", "").startswith("text/event-stream")
 
 
 def _streamed(reply: Reply) -> base.Found:
