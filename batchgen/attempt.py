@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import urljoin
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -21,8 +21,9 @@ from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply,
 
 Send = Callable[[Request, Sink], Awaitable[Reply]]
 REDIRECTS_MOST = 5
-NOTHING = Reply(200, {}, b"")
-"""In place of an image that the provider has no more."""
+POLLED = Reply(200, {}, b"")
+LOST = "x-lost"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ async def perform(
     a ProviderError where no image came of it: Pending where it is bought and asking again is free.
     """
     talk = bench.dialect.talk(attempt.task, bench.provider, attempt.handle)
-    step: Request | Outcome = next(talk)
+    step: Request | Outcome = _begun(talk, attempt, bench)
     k, handle, until = int(bool(attempt.handle)), attempt.handle, anyio.current_time() + bench.patience
     while isinstance(step, Request):
         if step.handle:
@@ -77,22 +78,39 @@ async def perform(
             if step.handle != handle:
                 handle = step.handle
                 await accepted(handle)
-            step = await _poll(step, talk, send, bench.dialect.fault, until)
+            said = await _poll(step, talk, send, bench.dialect.fault, until)
+            if isinstance(said, Answer):
+                return await _shielded(partial(_save, said, POLLED, attempt, bench, give_up), bench)
+            step = said
             continue
         k += 1
         fresh = (buy and k == 1) or not bench.spool.holds(attempt.id, k)
         if fresh and k == 1 and not buy:
             raise Unknown("cut off before a whole answer was on the disk", code="cut")
         reply = await _ask(step, attempt, bench, send, k, give_up) if fresh else None
-        hear = partial(_hear, talk, reply, attempt, bench, k, give_up, sealed)
-        with anyio.CancelScope(shield=True):  # an answer that came is kept, whoever is told to leave
-            step = await anyio.to_thread.run_sync(hear, limiter=bench.threads)
+        step = await _shielded(partial(_hear, talk, reply, attempt, bench, k, give_up, sealed), bench)
     return step
+
+
+def _begun(talk: Conversation, attempt: Attempt, bench: Bench) -> Request:
+    """The first request; of what is held under a handle never the one that buys."""
+    first = next(talk)
+    if first.handle != attempt.handle:
+        says = f"the provider holds it as {attempt.handle}, which the dialect {bench.provider.dialect} cannot ask for"
+        raise Pending(says, code="other_dialect")
+    return first
+
+
+async def _shielded(work: Callable[[], T], bench: Bench) -> T:
+    """Do it in a thread: an answer that came is kept, whoever is told to leave."""
+    with anyio.CancelScope(shield=True):
+        done = await anyio.to_thread.run_sync(work, limiter=bench.threads)
+    return done  # noqa: RET504 - out here, as mypy holds that the scope may swallow
 
 
 async def _poll(
     request: Request, talk: Conversation, send: Send, fault: Callable[[Reply], ProviderError], until: float
-) -> Request:
+) -> Request | Answer:
     """Ask once, after a while, whether what is bought is there; its answer is not kept."""
     if anyio.current_time() + request.wait > until:
         raise Pending("bought, and the provider is still at it", code="pending")
@@ -101,7 +119,7 @@ async def _poll(
         reply = await send(request, _no_sink)
         if not 200 <= reply.status < 300:
             raise fault(reply)
-        return talk.send(reply)
+        return _said(talk, reply)
     except (Failed, Refused) as error:  # the provider's last word on what was bought
         raise error from None
     except Unusable as error:  # an odd answer to a question is not the end of what was bought
@@ -126,11 +144,11 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
             target = reply.headers.get("location", "") if 300 <= reply.status < 400 else ""
             if not target:
                 return reply
-            request = replace(request, url=urljoin(request.url, target))
+            request = replace(request, url=links.joined(request.url, target))
     except ProviderError as error:
         free = _free(error)
         if give_up and isinstance(free, Gone):
-            return NOTHING
+            return _nothing_of(free)
         raise free from None
     raise Pending("bought, but its link leads in circles", code="redirects")
 
@@ -156,12 +174,24 @@ def _hear(
         fault = _free(bench.dialect.fault(reply)) if k > 1 else bench.dialect.fault(reply)
         if not (give_up and isinstance(fault, Gone)):
             raise fault
-        reply = NOTHING
+        reply = _nothing_of(fault)
     sealed()
+    found = _said(talk, reply)
+    return found if isinstance(found, Request) else _save(found, reply, attempt, bench, give_up)
+
+
+def _said(talk: Conversation, reply: Reply) -> Request | Answer:
+    """What the dialect makes of a reply: its next request, or its last word."""
     try:
         return talk.send(reply)
-    except StopIteration as end:  # must not leave a thread as an exception
-        return _save(end.value, reply, attempt, bench, give_up)
+    except StopIteration as end:  # must leave neither a thread nor a coroutine as an exception
+        answer: Answer = end.value
+        return answer
+
+
+def _nothing_of(error: ProviderError) -> Reply:
+    """In place of an image that the provider has no more."""
+    return Reply(200, {LOST: str(error)}, b"")
 
 
 def _free(error: ProviderError) -> ProviderError:
@@ -178,11 +208,13 @@ def _free(error: ProviderError) -> ProviderError:
 def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench, give_up: bool) -> Outcome:
     """Put the images where they belong; nothing is put anywhere while a link may still bring one."""
     fetched = [picture for picture in answer.pictures if isinstance(picture, Fetched)]
-    flaws = {k: flaw for k, picture in enumerate(fetched, 2) if (flaw := images.flaw(picture))}
+    lost = {k: picture.reply.headers.get(LOST, "") for k, picture in enumerate(fetched, 2)}
+    flaws = {k: flaw for k, picture in enumerate(fetched, 2) if (flaw := lost[k] or images.flaw(picture))}
     if flaws and not (give_up and len(flaws) < len(answer.pictures)):
         for k in flaws:
             bench.spool.forget(attempt.id, k)
-        raise Gone(f"bought, but its link leads to no image: {min(flaws.values())}", code="broken_link")
+        k, flaw = min(flaws.items())
+        raise Gone(lost[k] or f"bought, but its link leads to no image: {flaw}", code="broken_link")
     found = [_saved(i, picture, answer, attempt, bench) for i, picture in enumerate(answer.pictures)]
     if bench.partials and any(image.state is ImageState.SAVED for image in found):
         found += _partials(answer, attempt, bench)

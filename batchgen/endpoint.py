@@ -58,6 +58,9 @@ class Doors:
             except ValueError:
                 problems.add(loc, f"{catalog.providers()[name].base_url_env} holds no address: mend it, or unset it")
                 return None
+            if "@" in found.base_url or "?" in found.base_url:
+                says = "must hold no user name, which would take the key's place, and no query"
+                problems.add(loc, f"{found.base_url_env} {says}")
             if not (found.base_url or self.rehearse):
                 problems.add(loc, f"{name} has no address of its own: export {found.base_url_env}=https://…")
             return found

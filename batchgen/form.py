@@ -187,7 +187,7 @@ class ProviderForm(RefinedForm):
     dialect: Annotated[str, AfterValidator(_dialect)]
     base_url: Annotated[str, BeforeValidator(_url)]
     api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = ""
-    key_header: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z-]*$")] = ""
+    key_header: Annotated[str, Field(pattern="^([A-Za-z]+-)?([Aa]uthorization|[A-Za-z-]*([Kk]ey|[Tt]oken))$")] = ""
     query: dict[str, str] = {}
     generate: Path | None = None
 
@@ -326,6 +326,10 @@ def _say(found: ErrorDetails, form: type[Form], top: bool) -> str:
             return _not_a_mapping(value, str(context.get("class_name", "")))
         case "string_type" if isinstance(value, list | dict):
             return f"must be text, not {shown(value)}"
+        case "string_pattern_mismatch" if loc[-1] in ("generate", "path"):
+            return "must be a path below the base URL, such as images/edits"
+        case "string_pattern_mismatch" if loc[-1] == "key_header":
+            return "must be the name of the header that the key goes in, such as api-key"
         case kind if kind in _SAYS:
             return _SAYS[kind].format(shown=shown(value), plainly=_plainly(value), **context)
     return found["msg"]

@@ -183,8 +183,8 @@ class Errand:
 
     @property
     def _tired(self) -> bool:
-        """Asked for so often that what the provider has no more is lost."""
-        return self._fetches >= self._buyer.policy.attempts
+        """Asked for so often, in more than one run, that what the provider has no more is lost."""
+        return self._resumed and self._fetches >= self._buyer.policy.attempts
 
     async def _accepted(self, handle: str) -> None:
         """The provider holds what was bought: from now on a crash costs nothing."""

@@ -3,12 +3,14 @@
 import hashlib
 import io
 import re
+import stat
 import struct
 import warnings
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import PIL.Image
 from PIL import ImageChops, ImageOps
@@ -59,10 +61,13 @@ class Gallery:
 
 def _read(path: Path, name: str, area: str) -> Input:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("is no file")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             file.seek(0)
+            _check_whole(file)
             with warnings.catch_warnings(), _opened(file) as image:
                 warnings.simplefilter("ignore")  # of what a photo says about itself, only how to turn it matters
                 width, height = _turned(image)
@@ -77,14 +82,22 @@ def _read(path: Path, name: str, area: str) -> Input:
         raise ValueError(f"{name}: {error or 'is damaged'}") from None
 
 
-def _opened(file: object) -> PIL.Image.Image:
+def _opened(file: BinaryIO) -> PIL.Image.Image:
     try:
-        image = PIL.Image.open(file, formats=[each.upper() for each in FORMATS])  # type: ignore[arg-type]  # a file
+        image = PIL.Image.open(file, formats=[each.upper() for each in FORMATS])
     except PIL.UnidentifiedImageError:
         raise ValueError("is no PNG, JPEG or WebP file") from None
     if image.width * image.height > PIXELS_MOST:
         raise ValueError(f"has {image.width * image.height:,} pixels, more than {PIXELS_MOST:,}")
     return image
+
+
+def _check_whole(file: BinaryIO) -> None:
+    """A PNG's every chunk, without decoding it; of the other formats the provider knows more."""
+    with _opened(file) as image:
+        if image.format == "PNG":
+            image.verify()
+    file.seek(0)
 
 
 def _turned(image: PIL.Image.Image) -> tuple[int, int]:
@@ -99,6 +112,8 @@ def _turned(image: PIL.Image.Image) -> tuple[int, int]:
 def _check_mask(image: PIL.Image.Image, area: str) -> None:
     if area == TRANSPARENT and not (_has_band(image) or "transparency" in image.info):
         raise ValueError("the mask has no transparency: erase what is to change, or set mask_area: white (or black)")
+    if area != TRANSPARENT and _has_band(image) and image.getchannel("A").getextrema() != (255, 255):
+        raise ValueError(f"the mask is transparent in places: leave mask_area: {area} out, or flatten it")
     if _change(image, area).getbbox() is None:
         raise ValueError(f"nothing in the mask is {area}, so nothing would change")
 
@@ -113,7 +128,12 @@ def _change(image: PIL.Image.Image, area: str) -> PIL.Image.Image:
     if area in (TRANSPARENT, PALETTE):
         alpha = image if _has_band(image) else image.convert("RGBA")
         return alpha.getchannel("A").point(lambda value: 0 if value else CHANGE)
-    grey = image.convert("L").point(lambda value: CHANGE if value >= HALF else 0)
+    deep = image.mode.startswith("I")  # 16 bits: the upper ones count
+    grey = (
+        (image.convert("I").point(lambda value: value * (1 / 256)) if deep else image)
+        .convert("L")
+        .point(lambda value: CHANGE if value >= HALF else 0)
+    )
     return grey if area == "white" else ImageChops.invert(grey)
 
 

@@ -152,7 +152,8 @@ class Job:
         try:
             cap = await self._drive(books, lanes, spool)
             blocked = [f"{lane.name}: {lane.blocked}" for lane in lanes if lane.blocked]
-            self.ended = ended = conclude(await books.states(), cap, "; ".join(blocked))
+            left = {attempt.lane for attempt in await books.open_attempts()} - {lane.name for lane in lanes}
+            self.ended = ended = conclude(await books.states(), cap, "; ".join(blocked), sorted(left))
         except BatchgenError as error:
             ended = Ended(error.exit_code, str(error))
             raise
@@ -234,9 +235,11 @@ class Job:
         spent = await books.spent()
         self.progress.expected = self._order.plan.whole
         caps = [each for each in (limits.budget, self._order.most) if each is not None]
+        agreed = self._order.most is not None and min(caps) != limits.budget
         return Purse(
             providers,
             budget=Cap(min(caps, default=None), spent.high),
+            agreed=agreed,
             images=Cap(limits.images, spent.images),
             allowance=Cap(self._order.plan.again, spent.allowance),
         )
@@ -268,8 +271,11 @@ def _headers(provider: Provider, key: str) -> dict[str, str]:
     return {name: f"Bearer {key}" if name == "authorization" else key}
 
 
-def conclude(states: Mapping[TaskState, int], cap: str, blocked: str) -> Ended:
-    """The exit code and its reason; where several are true, the most urgent."""
+def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Sequence[str] = ()) -> Ended:
+    """The exit code and its reason; where several are true, the most urgent.
+
+    `left` are providers that hold images of ours, and that the manifest has no more.
+    """
     bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
     if blocked:
         return Ended(5, f"blocked: {blocked}")
@@ -282,6 +288,10 @@ def conclude(states: Mapping[TaskState, int], cap: str, blocked: str) -> Ended:
             7,
             f"{states[TaskState.DOING]} bought and still with the provider: run again to fetch them "
             "(batchgen report RUN --attempts accepted lists them, resolve RUN --billed ATTEMPT gives one up)",
+        )
+    if left:
+        return Ended(
+            7, f"images that were bought are still with {', '.join(left)}: the manifest must name it to fetch them"
         )
     if bad:
         return Ended(3, ", ".join(f"{count} {name}" for name, count in bad.items()))

@@ -2,7 +2,7 @@
 
 import ipaddress
 import socket
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
@@ -32,6 +32,14 @@ def check(url: str, provider: Provider) -> None:
         raise _refused(f"an answer links to {host}, an address inside of a network{_trust(host)}")
     if not (beside or host == provider.host or any(_below(host, each) for each in provider.links)):
         raise _refused(f"an answer links to {host}, which is not known as a host of {provider.identity}{_trust(host)}")
+
+
+def joined(base: str, link: str) -> str:
+    """A link as an address, seen from where it stood; what is none stays as it is, for `check` to refuse."""
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return link
 
 
 def _trust(host: str) -> str:

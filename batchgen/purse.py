@@ -1,7 +1,7 @@
 """The job's money while it runs: what is spent, what is set aside, what the next request may cost."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -35,10 +35,13 @@ class Purse:
     budget: Cap
     images: Cap
     allowance: Cap
+    agreed: bool = False  # whether the budget is what was agreed to, rather than the user's own
     on_the_way: int = 0  # the most that open requests may cost
     _open: int = 0
     _changed: anyio.Event = field(default_factory=anyio.Event)
     _quotes: dict[int, tuple[Variant, Quote | None]] = field(default_factory=dict)
+    _set_aside: dict[str, int] = field(default_factory=dict)  # by the key of a task
+    _charged: dict[str, int] = field(default_factory=dict)  # by model: the most that a request cost beyond its quote
 
     def tariff(self, variant: Variant) -> catalog.Tariff | None:
         return catalog.tariff(self.providers[variant.provider], variant.model)
@@ -50,16 +53,24 @@ class Purse:
             known = task.variant, costs.quoted(task.variant, self.providers[task.variant.provider])
             self._quotes[id(task.variant)] = known
         quote = known[1]
-        return quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens) if quote else None
+        if quote is None:
+            return None
+        money = quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens)
+        high = max(money.high, self._charged.get(_kind(task.variant), 0))
+        return replace(
+            money, high=self._set_aside.get(task.key, high)
+        )  # what is set aside stays so, whatever is learnt
 
     async def reserve(self, task: Task) -> None:
         """Set the highest price aside, waiting for requests on their way to settle for less; Exhausted at the end."""
         high, images = self._most(task), task.variant.images
         while not (self.budget.fits(high) and self.images.fits(images)):
             if not self._open:
-                raise Exhausted("limits.images" if self.budget.fits(high) else "budget")
+                money = "what was agreed to: a run draws up a new plan" if self.agreed else "budget"
+                raise Exhausted("limits.images" if self.budget.fits(high) else money)
             await self._changed.wait()
         self._enter(high)
+        self._set_aside[task.key] = high
         self.budget.reserve(high)
         self.images.reserve(images)
 
@@ -79,6 +90,9 @@ class Purse:
         """Replace what was set aside by what it came to."""
         bought = settled.attempt not in (AttemptState.REJECTED, AttemptState.UNSENT)
         images = attempt.task.variant.images if bought else 0
+        if (settled.cost_high or 0) > (attempt.cost_high or 0):  # the next may be as dear
+            kind = _kind(attempt.task.variant)
+            self._charged[kind] = max(self._charged.get(kind, 0), settled.cost_high or 0)
         self._close(attempt.task, attempt.cost_high or 0, images, settled.cost_high or 0)
 
     def leave(self, attempt: Attempt) -> None:
@@ -91,8 +105,13 @@ class Purse:
 
     def _close(self, task: Task, reserved: int, images: int, cost: int) -> None:
         self._open -= 1
+        self._set_aside.pop(task.key, None)
         self.on_the_way -= reserved
         self.images.settle(task.variant.images, images)
         self.budget.settle(reserved, cost)
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def _kind(variant: Variant) -> str:
+    return f"{variant.provider} {variant.model} {variant.operation}"

@@ -40,20 +40,35 @@ def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Mo
         status=outcome.status,
         request_id=outcome.request_id,
     )
-    came = len([each for each in outcome.images if each.note != MISSING and each.state is not ImageState.PARTIAL])
-    asked = attempt.task.variant.images
-    cost = costs.price(tariff, outcome.usage, asked)
-    told = outcome.usage is not None and outcome.usage.charged is not None
-    if cost is not None and costs.flat(tariff) and came != asked and not told:
-        other = costs.price(tariff, None, came) or 0  # those that came may count, or those that were asked for
-        return replace(settled, cost_low=min(cost, other), cost_high=max(cost, other), estimated=True)
-    if cost is not None:
-        return replace(settled, cost_low=cost, cost_high=cost)
+    bill = _bill(attempt, outcome, tariff)
+    if bill:
+        return replace(settled, cost_low=min(bill), cost_high=max(bill), estimated=len(bill) > 1)
     high = attempt.cost_high  # as it was when it was sent; the catalog may know better since
     if money is None:
         return replace(settled, cost_low=None if high is None else 0, cost_high=high, estimated=True)
     high = money.high if high is None else max(money.high, high)
     return replace(settled, cost_low=min(money.low, high), cost_high=high, estimated=True)
+
+
+def _bill(attempt: Attempt, outcome: Outcome, tariff: Tariff | None) -> set[int]:
+    """What the answer may be billed at, by all that it says: one figure, or those between which the bill lies, or none.
+
+    Who counts by the image may count those that were asked for or those that came, at the price of now or of then. An
+    edit whose input nobody split may have been text or images.
+    """
+    asked, usage = attempt.task.variant.images, outcome.usage
+    cost = costs.price(tariff, usage, asked)
+    if cost is None or (usage and usage.charged is not None):
+        return set() if cost is None else {cost}
+    bill = {cost}
+    if costs.flat(tariff):
+        came = [each for each in outcome.images if each.note != MISSING and each.state is not ImageState.PARTIAL]
+        bill |= {costs.price(tariff, None, len(came)) or 0}
+        bill |= {attempt.cost_high} if attempt.cost_high is not None else set()
+    elif usage and usage.unsplit and attempt.task.inputs:
+        images = replace(usage, input_text=0, input_image=usage.input_text)
+        bill |= {costs.price(tariff, images, asked) or 0}
+    return bill
 
 
 def broken(outcome: Outcome) -> Unusable | None:

@@ -148,6 +148,7 @@ class Usage:
     """Tokens as the provider counted them; cached ones are included in their input counts.
 
     `charged` is the price in nano-dollars where the provider names it itself; without tokens, that is all it said.
+    `unsplit`: the input is all called text, because nobody said how much of it was images.
     """
 
     input_text: int = 0
@@ -159,6 +160,7 @@ class Usage:
     total: int = 0
     note: str = ""
     charged: int | None = None
+    unsplit: bool = False
 
 
 MISSING = "missing from the answer"

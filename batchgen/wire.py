@@ -95,15 +95,25 @@ class Reply:
             except RecursionError:
                 raise ValueError("nested too deeply") from None
 
+    def begins(self, ways: tuple[bytes, ...]) -> bool:
+        """Whether the body begins in one of these ways."""
+        if isinstance(self.body, bytes):
+            return self.body[:64].lstrip().startswith(ways)
+        with self.body.open("rb") as file:
+            return file.read(64).lstrip().startswith(ways)
+
     def events(self) -> Iterator[Mapping[str, object]]:
         """The JSON objects of a text/event-stream, without what is none; ValueError as in `read`."""
         for block in _BLOCK.split(self.read()):
-            lines = [line[5:].lstrip() for line in block.splitlines() if line.startswith(b"data:")]
+            lines = [line.partition(b":") for line in block.splitlines()]
+            named = b"".join(value.strip() for name, _, value in lines if name == b"event").decode("utf-8", "replace")
             event: object = None
             with suppress(ValueError):
-                event = pydantic_core.from_json(b"\n".join(lines))
+                event = pydantic_core.from_json(
+                    b"\n".join(value.lstrip() for name, _, value in lines if name == b"data")
+                )
             if isinstance(event, dict):
-                yield event
+                yield {"type": named, **event}
 
 
 def _bounded(digits: str) -> int | float:

@@ -95,7 +95,7 @@ async def test_images_are_on_the_disk_when_an_attempt_succeeds(bench: Bench) -> 
     assert (bench.images / image.path).read_bytes() == PNG
     assert image.path == "otter/low.png"
     assert (outcome.usage, outcome.status, outcome.request_id) == (
-        Usage(input_text=1, output_image=2, total=3),
+        Usage(input_text=1, output_image=2, total=3, unsplit=True),
         200,
         "req_1",
     )
@@ -313,3 +313,47 @@ async def test_a_refusal_inside_the_answer_of_a_link_is_no_refusal(bench: Bench)
     with pytest.raises(ProviderError) as error:
         await perform(attempt(), bench, Wire(answer(LINK), moderated), buy=True)
     assert not isinstance(error.value, Refused)
+
+
+OTHER = {"url": "https://cdn.example/b.png"}
+
+
+@pytest.mark.parametrize(
+    "bad", [no(404), no(410), no(403), Reply(200, {}, b"<html>"), Rejected("no"), Reply(200, {}, b"")]
+)
+async def test_who_gives_up_has_what_came_and_the_rest_is_broken(bench: Bench, bad: Reply | ProviderError) -> None:
+    said = (answer(LINK, OTHER), bad, Reply(200, {}, PNG))
+    with pytest.raises(Gone):
+        await perform(attempt(2), bench, Wire(*said, Reply(200, {}, PNG)), buy=True)
+    assert list(bench.images.iterdir()) == []
+    outcome = await perform(attempt(2), bench, Wire(bad, Reply(200, {}, PNG)), buy=False, give_up=True)
+    assert [image.state for image in outcome.images] == [ImageState.BROKEN, ImageState.SAVED]
+    assert outcome.images[0].note
+    assert [path.name for path in (bench.images / "otter").iterdir()] == ["low-1.png"]
+
+
+@pytest.mark.parametrize("bad", [no(404), Reply(200, {}, b"<html>")])
+async def test_where_nothing_came_there_is_nothing_to_give_up_for(bench: Bench, bad: Reply) -> None:
+    with pytest.raises(Gone):
+        await perform(attempt(2), bench, Wire(answer(LINK, OTHER), bad, bad), buy=True, give_up=True)
+    assert not list(bench.images.rglob("*.png"))
+
+
+@pytest.mark.parametrize("later", [no(500), no(429), Unsent("no connection"), Unknown("cut")])
+async def test_what_may_still_come_is_not_given_up(bench: Bench, later: Reply | ProviderError) -> None:
+    with pytest.raises(Pending) as error:
+        await perform(attempt(2), bench, Wire(answer(LINK, OTHER), later), buy=True, give_up=True)
+    assert not isinstance(error.value, Gone)
+    outcome = await perform(attempt(2), bench, Wire(*[Reply(200, {}, PNG)] * 2), buy=False, give_up=True)
+    assert [image.state for image in outcome.images] == [ImageState.SAVED] * 2
+
+
+async def test_pictures_on_the_way_are_of_their_attempt(bench: Bench) -> None:
+    """Another attempt of the same task shows others, and none is written over."""
+    shown, whole = ({"type": f"image_generation.{name}", **INLINE} for name in ("partial_image", "completed"))
+    body = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in (shown, whole))
+    wire = Wire(Reply(200, {"content-type": "text/event-stream"}, body))
+    one = replace(attempt(), id="0123456789abcdef")
+    outcome = await perform(one, replace(bench, partials=True), wire, buy=True)
+    assert [image.path for image in outcome.images] == ["otter/low.png", "otter/low.01234567.partial-0.png"]
+    assert [image.state for image in outcome.images] == [ImageState.SAVED, ImageState.PARTIAL]

@@ -74,10 +74,13 @@ def test_s18_a_download_that_fails_is_asked_for_again_and_never_bought_again(bad
 
 
 def test_s18_what_the_provider_has_no_more_is_held_and_never_bought_again_by_itself(bad: Start) -> None:
-    world = bad("--file-faults", "404 404")
-    ended = world.run(**by_link(world, prompts=[OTTER], retry={"attempts": 1, "duplicate_allowance": "100%"}))
+    world = bad("--file-faults", "404 404 404 404")
+    asked = by_link(world, prompts=[OTTER], retry={"attempts": 1, "duplicate_allowance": "100%"})
+    assert (world.run(**asked).exit_code, world.attempts()) == (7, ["accepted"]), "it may be there again tomorrow"
+    ended = world.run(**asked)
     assert (ended.exit_code, world.states(), world.attempts()) == (3, {"held": 1}, ["unusable"])
-    assert world.run(**by_link(world, prompts=[OTTER])).exit_code == 3
+    assert "404" in world.rows("SELECT error FROM attempts")[0][0]
+    assert world.run(**asked).exit_code == 3
     assert len(world.charges()) == 1
     world.check_books()
 

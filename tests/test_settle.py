@@ -12,6 +12,7 @@ from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Transient
 from batchgen.limits import Cap
 from batchgen.settle import Case, Policy
 from batchgen.task import (
+    MISSING,
     Attempt,
     AttemptState,
     Image,
@@ -141,7 +142,8 @@ def test_success_is_paid_at_the_price_of_its_usage() -> None:
         (RATES, None, MONEY, HIGH, (1_000_000, HIGH), True),
         (None, None, None, None, (None, None), True),
         (None, OUTCOME.usage, None, None, (None, None), True),
-        (Tariff(Price(image=0.04), ""), None, MONEY, HIGH, (80_000_000, 80_000_000), False),
+        (Tariff(Price(image=0.04), ""), None, MONEY, 80_000_000, (80_000_000, 80_000_000), False),
+        (Tariff(Price(image=0.01), ""), None, MONEY, 80_000_000, (20_000_000, 80_000_000), True),
         (RATES, Usage(output_image=10**6), MONEY, HIGH, (3 * 10**10, 3 * 10**10), False),
     ],
 )
@@ -171,3 +173,26 @@ def test_an_answer_is_broken_only_where_no_image_is_whole() -> None:
     error = settle.broken(replace(OUTCOME, images=(other, BROKEN, BROKEN)))
     assert isinstance(error, Unusable)
     assert (str(error), error.status, error.request_id) == ("PNG is cut; missing from the answer", 200, "req_1")
+
+
+FLAT = Tariff(Price(image=0.04), "")
+
+
+@pytest.mark.parametrize(("came", "low", "high"), [(0, 0, 2), (1, 1, 2), (2, 2, 2), (3, 2, 3)])
+def test_of_a_flat_price_nobody_knows_whether_it_is_for_what_came_or_for_what_was_asked(
+    came: int, low: int, high: int
+) -> None:
+    """Pictures that a stream shows on the way are none."""
+    images = [replace(SAVED, index=n) for n in range(came)]
+    images += [Image(n, ImageState.BROKEN, note=MISSING) for n in range(came, 2)]
+    partial = Image(0, ImageState.PARTIAL, "otter.partial-0.png")
+    sent = replace(ATTEMPT, cost_high=80_000_000)
+    settled = settle.success(sent, replace(OUTCOME, images=(*images, partial)), FLAT, MONEY)
+    assert (settled.cost_low, settled.cost_high) == (low * 40_000_000, high * 40_000_000)
+    assert settled.estimated is (came != 2)
+
+
+def test_a_price_that_the_answer_names_is_beyond_doubt_however_many_came() -> None:
+    told = replace(OUTCOME, images=(SAVED,), usage=Usage(charged=7))
+    settled = settle.success(ATTEMPT, told, FLAT, MONEY)
+    assert (settled.cost_low, settled.cost_high, settled.estimated) == (7, 7, False)

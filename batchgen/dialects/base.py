@@ -1,12 +1,12 @@
 """What all dialects share: reading pictures and usage out of an answer, and naming what went wrong."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Protocol
-from urllib.parse import urljoin
 
+from batchgen import links
 from batchgen.catalog import Provider
 from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Transient, Unknown, Unusable
 from batchgen.task import Params, Task, Usage
@@ -15,6 +15,7 @@ from batchgen.wire import Answer, Conversation, Fetched, Inline, Reply, Request
 BODY_PER_IMAGE = 64 * 2**20  # bytes
 TOKENS_MOST = 10**8  # a count beyond it is damage, not usage
 TEXT_MOST = 500  # characters of a provider's message that are kept
+CODE_MOST = 100
 PROMPT_MOST = 32_000  # characters of a prompt as the provider rewrote it
 RELAY = "x-litellm-"  # the headers of a proxy that speaks for the provider behind it
 HANDLE = re.compile(r"[!-~]{1,200}")
@@ -130,7 +131,8 @@ class Said:
     """What every error carries of the reply it came from."""
 
     def __init__(self, text: str, code: str, reply: Reply) -> None:
-        self.text, self.code, self.reply = text, code or f"http_{reply.status}", reply
+        self.text, self.code = kept(text, TEXT_MOST + 100), kept(code, CODE_MOST) or f"http_{reply.status}"
+        self.reply = reply
 
     def by(self, kind: type[ProviderError]) -> ProviderError:
         return kind(
@@ -215,18 +217,15 @@ def body_of(reply: Reply) -> Mapping[str, object]:
         raise Said(f"the answer is no JSON: {str(error)[:120]}", "not_json", reply).by(Unusable) from None
     if not isinstance(body, dict):
         raise Said(f"the answer is a JSON {type(body).__name__}, not an object", "not_json", reply).by(Unusable)
-    if body.get("error"):
+    if body.get("error") and not body.get("data"):  # beside images it is a remark
         raise inside(spoken(reply), reply)
     return body
 
 
-def events_of(reply: Reply) -> Iterator[Mapping[str, object]]:
-    """The events of a stream; an error among them is raised."""
+def events_of(reply: Reply) -> list[Mapping[str, object]]:
+    """The events of a stream."""
     try:
-        for event in reply.events():
-            if event.get("error"):
-                raise inside(enveloped(event["error"]), reply)
-            yield event
+        return list(reply.events())
     except ValueError as error:
         raise Said(f"the stream cannot be read: {error}", "not_json", reply).by(Unusable) from None
 
@@ -250,7 +249,7 @@ def answered(found: "Found", task: Task, provider: Provider) -> Conversation:
         if text:
             pictures.append(Inline(str(text), revised))
         elif link:
-            url = urljoin(f"{provider.base_url}/", str(link))
+            url = links.joined(f"{provider.base_url}/", str(link))
             pictures.append(Fetched((yield Request("GET", url, auth=False, body_most=BODY_PER_IMAGE)), revised))
         else:
             pictures.append(None)
@@ -296,11 +295,14 @@ def usage_of(body: Mapping[str, object]) -> Usage | None:
         min(_count(into, "image_tokens") or 0, total_in),
         min(_count(out, "text_tokens") or 0, total_out),
     )
+    cached = _count(into, "cached_tokens") or 0
     total = _count(raw, "total_tokens")
     return Usage(
         input_text=total_in - image_in,
         input_image=image_in,
-        cached_text=min(_count(into, "cached_tokens") or 0, total_in - image_in),
+        cached_text=min(cached, total_in - image_in),
+        cached_image=min(max(0, cached - (total_in - image_in)), image_in),
+        unsplit=not into,
         output_image=total_out - text_out,
         output_text=text_out,
         total=total_in + total_out,

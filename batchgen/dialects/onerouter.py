@@ -37,14 +37,15 @@ def talk(task: Task, provider: Provider, handle: str = "") -> Conversation:
 def _body(reply: Reply) -> Mapping[str, object]:
     """The JSON object of a 2xx, which may say {"code": 402, "message": …} all the same."""
     body = base.body_of(reply)
-    code = body.get("code")
-    if isinstance(code, int) and 400 <= code < 600:
-        raise fault(replace(reply, status=code))
+    code = str(body.get("code"))
+    if code.isdecimal() and len(code) == 3 and 400 <= int(code) < 600:
+        raise fault(replace(reply, status=int(code)))
     return body
 
 
 def _handle(data: object, reply: Reply) -> str:
     handle = data.get("task_id") if isinstance(data, dict) else None
+    handle = str(handle) if isinstance(handle, int) else handle
     if not isinstance(handle, str) or not base.HANDLE.fullmatch(handle):
         raise base.Said("the answer holds neither an image nor a task to poll", "no_image", reply).by(Unusable)
     return handle
@@ -60,8 +61,8 @@ def _made(body: Mapping[str, object], reply: Reply) -> list[Mapping[str, object]
         return None
     outputs = data.get("outputs")
     if not isinstance(outputs, list) or not outputs:
-        raise base.Said("the task is done and holds no image", "no_image", reply).by(Failed)
-    return [{"url": link} for link in outputs]
+        return None  # they may come yet
+    return [link if isinstance(link, dict) else {"url": link} for link in outputs]
 
 
 def _failed(reason: str, reply: Reply) -> ProviderError:

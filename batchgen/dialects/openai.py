@@ -9,6 +9,7 @@ from batchgen.task import Input, Kind, Operation, Task, Usage, canonical
 from batchgen.wire import Conversation, Form, Inline, Reply, Request, Upload
 
 BODY_BESIDE = 2**20  # bytes of an answer beside its images
+STREAMED = (b"event:", b"data:", b":", b"id:", b"retry:")
 fault = base.fault
 
 
@@ -77,19 +78,24 @@ def found(reply: Reply) -> base.Found:
 
 
 def is_stream(reply: Reply) -> bool:
-    return reply.headers.get("content-type", "").startswith("text/event-stream")
+    """By how it begins, whatever it is called."""
+    return reply.begins(STREAMED)
 
 
 def _streamed(reply: Reply) -> base.Found:
     """Events with a picture each: some on the way, at last the whole one with the usage."""
     whole: list[Mapping[str, object]] = []
     partials: list[Inline] = []
-    for event in base.events_of(reply):
+    events = base.events_of(reply)
+    for event in events:
         kind = str(event.get("type") or "")
         if kind.endswith(".partial_image"):
             partials.append(Inline(str(event.get("b64_json") or "")))
         elif kind.endswith(".completed"):
             whole.append({**event, "created": event.get("created_at")})
+    wrong = next((event["error"] for event in events if event.get("error")), None)
+    if wrong and not whole:
+        raise base.inside(base.enveloped(wrong), reply)
     if not whole:
         raise base.Said("the stream ended without an image", "no_image", reply).by(Unusable)
     return base.Found(whole, _usage(whole), tuple(partials), base.said_of(whole[-1]))
