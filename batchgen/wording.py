@@ -118,7 +118,6 @@ REQUEST: Says = {
     "partial_images": "Pictures to be shown on the way to an image; needs stream.",
     "frame_count": "Frames of an animation; needs output_format gif.",
     "frame_duration_ms": "How long each frame of an animation stands, in milliseconds; needs output_format gif.",
-    "svg": "Settings of an SVG, in the provider's own words; needs output_format svg.",
     "seed": "Where chance begins: the same seed makes the same image again.",
     "step": "How many steps an image takes: more are slower and often finer.",
     "num_inference_steps": "How many steps an image takes: more are slower and often finer.",

@@ -346,7 +346,7 @@ async def test_a_damaged_tls_record_after_it_left_is_unknown(trusted: ssl.SSLCon
 async def test_what_cannot_be_sent_at_all_is_rejected(url: str, tmp_path: Path) -> None:
     async with talker("http://127.0.0.1:1") as one:
         with pytest.raises(Rejected, match="cannot be sent"):
-            await one.send(post(url), lambda: tmp_path / "1.body", {})
+            await one.send(post(url, auth=False), lambda: tmp_path / "1.body", {})
 
 
 async def test_a_link_to_a_port_that_cannot_be_is_an_error_of_the_provider(tmp_path: Path) -> None:
@@ -456,3 +456,40 @@ def test_a_proxy_or_roots_that_cannot_be_used_are_told_in_one_message(
             talker("https://api.example.com/v1")
     finally:
         client._tls.cache_clear()
+
+
+EVENT = b'event: x\ndata: {"type": "image_generation.%s", "b64_json": "QUFBQQ=="}\n\n'
+SHOWN, WHOLE = EVENT % b"partial_image", EVENT % b"completed"
+EVENTS = CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n")
+
+
+def chunks(*parts: bytes) -> list[bytes]:
+    return [b"%x\r\n%b\r\n" % (len(part), part) for part in parts]
+
+
+@pytest.mark.parametrize("parts", [(SHOWN, WHOLE), (SHOWN + WHOLE,), (SHOWN, WHOLE[:40], WHOLE[40:]), (WHOLE,)])
+@pytest.mark.parametrize("end", ["hang", "fin", "rst"])
+async def test_a_stream_is_done_once_its_image_is_whole_whatever_the_server_does_then(
+    parts: tuple[bytes, ...], end: str, tmp_path: Path
+) -> None:
+    pause = 0.02 if end == "rst" else 0.0
+    async with serving(says(EVENTS, *chunks(*parts), pause=pause, end=end)) as server, talker(server.url) as one:
+        reply = await one.send(post(), lambda: tmp_path / "1.body", {})
+    assert reply.read() == b"".join(parts)
+
+
+async def test_a_stream_is_done_also_where_its_image_is_large(tmp_path: Path) -> None:
+    whole = WHOLE.replace(b"QUFBQQ==", b"QUFB" * client.IN_MEMORY)
+    parts = [whole[at : at + 100_000] for at in range(0, len(whole), 100_000)]
+    async with serving(says(EVENTS, *chunks(SHOWN, *parts), end="hang")) as server, talker(server.url) as one:
+        reply = await one.send(post(most=2**22), lambda: tmp_path / "1.body", {})
+    assert isinstance(reply.body, Path)
+    assert reply.read() == SHOWN + whole
+
+
+@pytest.mark.parametrize("parts", [(SHOWN,), (SHOWN, WHOLE[:-1]), (SHOWN, WHOLE[:-20]), (b"data: [DONE]\n\n",)])
+async def test_a_stream_that_is_cut_before_its_image_is_whole_is_unknown(
+    parts: tuple[bytes, ...], tmp_path: Path
+) -> None:
+    error = await fault(says(EVENTS, *chunks(*parts), end="fin"), tmp_path)
+    assert (type(error), error.code) == (Unknown, "cut")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from batchgen import catalog, costs
 from batchgen.catalog import Model, Price, SizeRule, Tariff
 from batchgen.costs import NANO, Money, output_tokens
-from batchgen.task import Operation, Usage, Variant
+from batchgen.task import Input, Kind, Operation, Usage, Variant
 
 MODELS = catalog.models()
 SIZES = ("1024x1024", "1536x1024", "1024x1536", "2048x2048", "2048x1152", "2560x1440", "3840x2160")
@@ -166,9 +166,8 @@ def test_the_low_bound_of_auto_holds_for_every_size_that_a_model_paints() -> Non
     assert quoted("gpt-image-2", quality="low").low <= quoted("gpt-image-2", quality="low", size="1408x480").expected
 
 
-@pytest.mark.parametrize("output_format", ["svg", "gif"])
-def test_a_format_whose_price_is_unknown_has_no_quote(output_format: str) -> None:
-    asked = variant("gpt-image-2.6", output_format=output_format)
+def test_a_format_whose_price_is_unknown_has_no_quote() -> None:
+    asked = variant("gpt-image-2.6", output_format="gif")
     assert costs.quote(tariff("gpt-image-2.6"), model("gpt-image-2.6"), asked) is None
 
 
@@ -228,3 +227,23 @@ def test_money_adds_up() -> None:
 @pytest.mark.parametrize(("prices", "is_flat"), [(None, False), (RATES, False), (Tariff(Price(image=0.0), ""), True)])
 def test_a_flat_tariff_is_told_from_one_of_tokens(prices: Tariff | None, is_flat: bool) -> None:
     assert costs.flat(prices) is is_flat
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "asked", [{"quality": "hd"}, {"size": "square"}, {"quality": "best", "size": "1K"}, {"size": "0x9"}]
+)
+def test_a_word_of_anothers_is_bounded_over_all_that_it_may_mean(name: str, asked: dict[str, str]) -> None:
+    """A provider of the user's own may take other words than the model's."""
+    money, auto = quoted(name, 0, **asked), quoted(name, 0, **dict.fromkeys(asked, "auto"))
+    assert (money.low, money.high) == (auto.low, auto.high)
+    assert money.low <= money.expected <= money.high
+
+
+@pytest.mark.parametrize("name", ["gpt-image-1", "gpt-image-2"])
+def test_an_image_that_nobody_here_has_seen_takes_no_more_than_it_is_counted_for(name: str) -> None:
+    edit = Variant("openai", name, Operation.EDIT, (("size", "1024x1024"),), ())
+    unseen = costs.input_tokens(model(name), edit, [Input(Kind.LINK, "https://a.example/a.png")])
+    for width, height in product((256, 512, 768, 1024, 2048, 4096), repeat=2):
+        seen = Input(Kind.FILE, "a.png", "0" * 64, 9, "png", width, height)
+        assert costs.input_tokens(model(name), edit, [seen]) <= unseen

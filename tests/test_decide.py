@@ -1,12 +1,13 @@
 """What a person decides: giving up, trying again, and stating what an unanswered request cost."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import Start
 from test_offer import planned, said
-from world import KEY, KEY_ENV, World, many
+from world import KEY, KEY_ENV, Host, Respond, World, many
 
 from batchgen import hold
 from batchgen.folder import Folder
@@ -286,3 +287,55 @@ def test_an_answer_of_no_use_is_one_that_came(bad: Start) -> None:
     report = said(world, "report", "otters.yaml").stdout
     assert "no answer came" not in report
     assert "from the usage of 1 answers" not in report, "both were paid for by their usage"
+
+
+# giving up what a provider never hands over
+
+
+def never_handed_over(world: World, host: Callable[[Respond], Host]) -> str:
+    """A run whose image stays behind a link for ever; its attempt."""
+    link = {"data": [{"url": "HERE/1.png"}], "usage": {"input_tokens": 5, "output_tokens": 196}}
+
+    def respond(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        bought = json.dumps(link).replace("HERE", seller.url).encode()
+        return (200, {}, bought) if method == "POST" else (503, {"retry-after": "0"}, b"later")
+
+    seller = host(respond)
+    world.write(provider=world.provider(base_url=seller.url), retry={"attempts": 1})
+    ended = said(world, "run", "otters.yaml")
+    assert (ended.returncode, "resolve RUN --billed ATTEMPT" in ended.stderr) == (7, True)
+    ((attempt, state),) = world.rows("SELECT id, state FROM attempts")
+    assert state == "accepted"
+    assert attempt in said(world, "report", "otters.yaml", "--attempts", "accepted").stdout
+    return str(attempt)
+
+
+@pytest.mark.parametrize(
+    ("flag", "left", "state"), [("--billed", {"held": 1}, "unusable"), ("--not-billed", {"todo": 1}, "rejected")]
+)
+def test_what_is_never_handed_over_can_be_given_up_by_its_name(
+    world: World, host: Callable[[Respond], Host], flag: str, left: dict[str, int], state: str
+) -> None:
+    attempt = never_handed_over(world, host)
+    high = world.rows("SELECT cost_high FROM attempts")[0][0]
+    unnamed = said(world, "resolve", "otters.yaml", flag)
+    assert (unnamed.returncode, world.attempts(), world.states()) == (0, ["accepted"], {"doing": 1})
+    assert said(world, "resolve", "otters.yaml", flag, attempt).returncode == 0
+    assert (world.attempts(), world.states()) == ([state], left)
+    low, now = world.rows("SELECT cost_low, cost_high FROM attempts")[0]
+    assert (0 < low <= now == high) if flag == "--billed" else low == now == 0
+    again = said(world, "resolve", "otters.yaml", flag, attempt)
+    assert (again.returncode, "Nothing was changed." in again.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("flag", ["--billed", "--not-billed"])
+def test_what_was_given_up_is_bought_anew_only_where_somebody_says_so(
+    world: World, host: Callable[[Respond], Host], flag: str
+) -> None:
+    attempt = never_handed_over(world, host)
+    assert said(world, "resolve", "otters.yaml", flag, attempt).returncode == 0
+    world.write()
+    ended = said(world, "run", "otters.yaml").returncode
+    assert (ended, len(world.charges())) == ((3, 0) if flag == "--billed" else (0, 1))
+    assert said(world, "retry", "otters.yaml", "--held").returncode == 0
+    assert (world.states(), len(world.charges())) == ({"done": 1}, 1)

@@ -602,11 +602,15 @@ def test_what_goes_beyond_the_document_is_told(item: Item, folder: Path) -> None
     }
 
 
+OF_NO_DOCUMENT = {"litellm"}
+"""What a real proxy was seen to say."""
+
+
 def test_every_dialect_of_a_document_and_every_test_here_has_its_place_in_the_table() -> None:
     here = named_tests(Path(__file__).name)
     assert {name for names in HELD.values() for name in names.split(", ")} <= here
     assert set(HELD) | {"remarks"} == {kind for each in documents().values() for _, kind, _ in each.rows}
-    assert {each.provider for each in documents().values()} == set(DIALECTS)
+    assert {each.provider for each in documents().values()} | OF_NO_DOCUMENT == set(DIALECTS)
 
 
 def main() -> None:

@@ -107,3 +107,108 @@ def test_prompts_go_to_no_strange_host_either() -> None:
     own = "{dialect: openai, base_url: 'https://far.example/v1'}"
     (problem,) = refused(BASE.replace("openai", own, 1))
     assert "every prompt would go to far.example" in problem
+
+
+# what a stranger's manifest may say of a provider
+
+ELSEWHERE = (
+    "https://evil.example/take",
+    "//evil.example/take",
+    "/take",
+    "@evil.example/take",
+    "images/edits?to=evil",
+    "",
+)
+OWN = "dialect: openai, base_url: 'http://localhost/v1'"
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+@pytest.mark.parametrize(
+    "own",
+    [
+        "{name: openai, edit: {path: '%s'}}",
+        "{name: openai, vary: {path: '%s', most: 1}}",
+        "{name: onerouter, edit: {path: '%s', form: image_urls}}",
+        f"{{{OWN}, generate: '%s'}}",
+        f"{{{OWN}, edit: {{path: '%s'}}}}",
+    ],
+)
+def test_a_path_leads_nowhere_but_below_the_base_url(own: str, path: str) -> None:
+    problems = refused(BASE.replace("openai", own % path, 1))
+    assert [problem.split(": ")[1].rpartition(".")[2] for problem in problems] == [
+        "generate" if "generate" in own else "path"
+    ]
+
+
+@pytest.mark.xfail(strict=True, reason="dots lead up from below the base URL, to whatever else that host serves")
+@pytest.mark.parametrize("path", ["../take", "images/../../take", ".."])
+def test_a_path_does_not_lead_up(path: str) -> None:
+    refused(BASE.replace("openai", f"{{name: openai, edit: {{path: '{path}'}}}}", 1))
+
+
+def test_a_path_that_is_none_is_told_as_one() -> None:
+    (problem,) = refused(BASE.replace("openai", "{name: openai, edit: {path: /take}}", 1))
+    assert problem.endswith("provider.edit.path: must be a path below the base URL, such as images/edits")
+
+
+@pytest.mark.parametrize("path", ["images/edits", "v2/images~edits", "a.b-c_d/e"])
+def test_a_path_below_the_base_url_is_taken(path: str) -> None:
+    found = provider(read(BASE.replace("openai", f"{{name: openai, edit: {{path: {path}}}}}", 1)))
+    assert found.edit
+    assert found.edit.path == path
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("{n: '10'}", "n"),
+        ("{model: other}", "model"),
+        ("{prompt: other}", "prompt"),
+        ("{quality: high}", "quality"),
+        ("{output_format: png}", "output_format"),
+        ("{response_format: url}", "response_format"),
+        ("{response_format: '{{ x }}'}", "response_format"),
+    ],
+)
+@pytest.mark.parametrize("own", ["{name: openai, send: %s}", f"{{{OWN}, send: %s}}"])
+def test_what_goes_along_unasked_makes_no_other_image_and_no_other_price(own: str, sent: str, name: str) -> None:
+    (problem,) = refused(BASE.replace("openai", own % sent, 1))
+    assert f": provider.send.{name}: " in problem
+
+
+def test_what_goes_along_unasked_may_say_how_images_come() -> None:
+    text = BASE.replace("openai", "{name: aimlapi, send: {response_format: url}}", 1)
+    assert provider(read(text)).send["response_format"] == "url"
+    (problem,) = refused(text.replace("url", "urls"))
+    assert "provider.send.response_format: 'urls' is not one of url, b64_json" in problem
+
+
+def test_hosts_that_the_user_vouches_for_are_known_to_every_provider_in_one_spelling() -> None:
+    found = read(BASE + "matrix: {quality: [low]}\n", trust_hosts=frozenset({"CDN.example", "10.1.2.3"}))
+    assert provider(found).trusted == frozenset({"cdn.example", "10.1.2.3"})
+    assert provider(read(BASE)).trusted == frozenset()
+
+
+@pytest.mark.parametrize(
+    "header", ["authorization", "api-key", "Ocp-Apim-Subscription-Key", "X-Auth-Token", "x-api-key"]
+)
+def test_a_key_goes_in_a_header_of_keys(header: str) -> None:
+    own = f"{{{OWN}, api_key_env: MY_KEY, key_header: {header}}}"
+    assert provider(read(BASE.replace("openai", own, 1))).key_header == header
+
+
+@pytest.mark.parametrize("header", ["host", "x-forwarded-host", "cookie", "content-length", "user-agent", "key: x"])
+def test_a_key_goes_in_no_other_header(header: str) -> None:
+    (problem,) = refused(BASE.replace("openai", f"{{{OWN}, api_key_env: MY_KEY, key_header: '{header}'}}", 1))
+    assert problem.endswith("must be the name of the header that the key goes in, such as api-key")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:pw@proxy.example/v1", "https://proxy.example/v1?to=evil", "https://me@proxy.example"]
+)
+def test_an_address_from_the_environment_holds_no_user_and_no_query(url: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read(BASE, environ={"OPENAI_BASE_URL": url})
+    (problem,) = caught.value.problems
+    assert "OPENAI_BASE_URL must hold no user name" in problem
+    assert "pw" not in problem

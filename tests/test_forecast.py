@@ -400,3 +400,20 @@ def test_a_file_that_is_no_unicode_is_a_warning(tmp_path: Path) -> None:
 def test_what_is_done_is_no_longer_warned_of(world: World) -> None:
     world.run()
     assert drawn(world).warnings == ()
+
+
+@pytest.mark.parametrize("request_", [{"quality": "hd"}, {"size": "square"}, {"quality": "hd", "size": "2K", "n": 2}])
+@pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-2"])
+def test_words_of_a_provider_of_ones_own_break_no_plan(model: str, request_: dict[str, object]) -> None:
+    words = {"quality": {"kind": "text"}, "size": {"kind": "text"}}
+    plan = draw(provider={**OWN, "parameters": words}, model=model, request=request_)
+    assert plan.cost
+    assert 0 < plan.cost.low <= plan.cost.expected <= plan.cost.high
+    assert plan.unpriced == 0
+
+
+@pytest.mark.xfail(strict=True, reason="what a provider's send says is not looked at by the quote")
+def test_pictures_on_the_way_that_go_along_unasked_are_counted() -> None:
+    sent = draw(provider={**OWN, "send": {"stream": "true", "partial_images": "3"}}, request=LOW)
+    asked = draw(provider=OWN, request={**LOW, "stream": True, "partial_images": 3})
+    assert sent.cost.high >= asked.cost.high

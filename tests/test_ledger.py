@@ -1,5 +1,6 @@
 """The ledger against a model of plain dicts: whatever happens in whatever order, nothing is claimed or bought twice."""
 
+import json
 import shutil
 import sqlite3
 import stat
@@ -561,6 +562,26 @@ async def test_what_is_not_bought_yet_goes_where_the_last_pass_says_and_what_is_
         assert (claimed.path, claimed.variant) == ("elsewhere/heron", there)
     with books.reading(path) as db:
         assert [row[0] for row in db.execute("SELECT path FROM tasks")] == [task("otter").path, "elsewhere/heron"]
+
+
+@pytest.mark.anyio
+async def test_what_is_made_keeps_what_was_asked_for_it_under_the_axes_of_now(path: Path) -> None:
+    """A transport parameter makes no other task, but what is there came without it."""
+    streamed = (("quality", "low"), ("stream", True))
+    now = Variant("openai", "gpt-image-2", Operation.GENERATE, streamed, streamed)
+    async with ledger.open_for_writing(path) as one:
+        await ask(one, task("otter"), task("heron"))
+        (claimed,) = await one.claim(LANE, 1)
+        attempt = await one.begin(claimed, LANE, "local", 5)
+        await one.settle(attempt, settlement(attempt, A.PAID, T.DONE, True, 4))
+        for _ in range(2):
+            assert await ask(one, *(replace(task(prompt), variant=now) for prompt in ("otter", "heron"))) == Change(
+                0, 2, 0
+            )
+    with books.reading(path) as db:
+        sql = "SELECT v.params, v.axes FROM tasks t JOIN variants v ON v.id = t.variant ORDER BY t.seq"
+        found = [(json.loads(params), json.loads(axes)) for params, axes in db.execute(sql)]
+    assert found == [(dict(ONE.params), dict(streamed)), (dict(streamed), dict(streamed))]
 
 
 @pytest.mark.anyio

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
@@ -60,8 +61,6 @@ def refusal(url: str, provider: catalog.Provider = SELLER) -> str:
         "https://a.files.example/a.png",
         "https://a.b.FILES.example/a.png",
         "https://93.184.216.34/a.png",
-        "https://127.0.0.2/a.png",
-        "http://127.0.0.2:9000/a.png",
     ],
 )
 def test_z8_what_is_the_providers_own_or_named_by_the_user_is_fetched(url: str) -> None:
@@ -184,9 +183,44 @@ def test_a_server_in_the_users_network_links_to_itself() -> None:
     assert "an address inside" in refusal("https://192.168.1.6:8080/a.png", lan)
 
 
-@pytest.mark.xfail(strict=True, reason="a provider's own host is believed over http, too, where its API is https")
 def test_z9_a_link_to_the_providers_own_host_does_not_fall_back_to_http() -> None:
-    assert "over https only" in refusal("http://api.example.com/a.png")
+    for url in ("http://api.example.com/a.png", "http://api.example.com:443/a.png", "http://cdn.example.com/a.png"):
+        assert "over https only" in refusal(url)
+    plain = replace(LOCAL, base_url="http://api.example.com:8080/v1")
+    links.check("http://api.example.com:8080/a.png", plain)
+    assert "over https only" in refusal("http://api.example.com/a.png", plain), "at the very origin of the API alone"
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.2/a.png", "http://127.0.0.2:9000/a.png"])
+def test_z8_a_link_into_this_machine_is_followed_beside_a_provider_that_runs_here_alone(url: str) -> None:
+    links.check(url, replace(LOCAL, links=("127.0.0.2",)))
+    for says in (refusal(url, SELLER), refusal(url, LOCAL), refusal(url, replace(LOCAL, links=("*", "*.0.0.2")))):
+        assert "--trust-host 127.0.0.2." in says
+
+
+@pytest.mark.parametrize("provider", [SELLER, LOCAL])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/a.png",
+        "http://evil.example/a.png",
+        "http://EVIL.example:8080/a.png",
+        "http://10.1.2.3:9000/a.png",
+        "https://127.0.0.1/a.png",
+        "http://localhost:22/a.png",
+        "http://[::1]/a.png",
+    ],
+)
+def test_z8_a_host_that_the_user_vouches_for_is_believed_wherever_it_lies(url: str, provider: catalog.Provider) -> None:
+    host = urlsplit(url).hostname or ""
+    assert f"--trust-host {host}." in refusal(url, provider)
+    links.check(url, replace(provider, trusted=frozenset({host})))
+    refusal(url, replace(provider, trusted=frozenset({f"x{host}", f"{host}.example"})))
+
+
+@pytest.mark.parametrize("url", ["file://evil.example/a", "ftp://evil.example/a", "https://me:pw@evil.example/a"])
+def test_z8_not_even_a_trusted_host_is_asked_in_another_way(url: str) -> None:
+    refusal(url, replace(SELLER, trusted=frozenset({"evil.example"})))
 
 
 # where a name leads to
@@ -234,8 +268,8 @@ def test_z8_a_name_is_looked_up_once_and_keeps_its_place_in_the_host_header(
     resolver: Answering, url: str, address: str, pinned: str, port: int
 ) -> None:
     asked = resolver(address)
-    found, host = anyio.run(links.pinned, url)
-    assert (found, host) == (pinned, url.split("/")[2])
+    found, host = anyio.run(links.pinned, url, True)
+    assert (found, host) == (pinned, url.split("/")[2].lower())
     assert asked.asked == [("cdn.example", port)]
 
 
@@ -244,35 +278,34 @@ def test_z8_a_name_that_leads_inside_of_a_network_is_refused(resolver: Answering
     for addresses in ((inside,), (PUBLIC, inside), (inside, PUBLIC)):  # one bad address of several is enough
         resolver(*addresses)
         with pytest.raises(Blocked, match=r"links to cdn\.example, which leads to .*, inside of a network") as caught:
-            anyio.run(links.pinned, "https://cdn.example/a.png")
+            anyio.run(links.pinned, "https://cdn.example/a.png", True)
         assert caught.value.code == links.REFUSED
 
 
-@pytest.mark.xfail(strict=True, reason="the first address is named, though another one is the reason")
 def test_a_refusal_names_the_address_that_lies_inside(resolver: Answering) -> None:
     resolver(PUBLIC, PRIVATE)
     with pytest.raises(Blocked, match=f"leads to {PRIVATE}"):
-        anyio.run(links.pinned, "https://cdn.example/a.png")
+        anyio.run(links.pinned, "https://cdn.example/a.png", True)
 
 
 @pytest.mark.parametrize("host", ["127.1", "0177.0.0.1", "0x7f.0.0.1", "10.1"])
 def test_z8_an_address_in_an_odd_spelling_is_found_out_by_looking_it_up(host: str) -> None:
     links.check(f"https://{host}/a.png", ANYWHERE)
     with pytest.raises(Blocked, match="inside of a network"):
-        anyio.run(links.pinned, f"https://{host}/a.png")
+        anyio.run(links.pinned, f"https://{host}/a.png", True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1.", "localhost.", "rebinding.example"])
 def test_z8_a_name_is_judged_by_where_it_leads(resolver: Answering, host: str) -> None:
     resolver("127.0.0.1")
     with pytest.raises(Blocked, match="inside of a network"):
-        anyio.run(links.pinned, f"https://{host}/a.png")
+        anyio.run(links.pinned, f"https://{host}/a.png", True)
 
 
 def test_n2_a_name_that_nobody_knows_was_asked_nothing(resolver: Answering) -> None:
     resolver()
     with pytest.raises(Unsent, match=r"no address is known of nope\.invalid") as caught:
-        anyio.run(links.pinned, "https://nope.invalid/a.png")
+        anyio.run(links.pinned, "https://nope.invalid/a.png", True)
     assert caught.value.code == "unreachable"
 
 
@@ -281,7 +314,7 @@ def test_n2_a_name_that_nobody_knows_was_asked_nothing(resolver: Answering) -> N
 )
 def test_an_address_is_looked_up_nowhere(resolver: Answering, url: str) -> None:
     asked = resolver(PUBLIC)
-    assert anyio.run(links.pinned, url) == (url, url.split("/")[2])
+    assert anyio.run(links.pinned, url, True) == (url, url.split("/")[2])
     assert not asked.asked
 
 
@@ -289,18 +322,17 @@ def test_a_proxy_looks_names_up_itself(resolver: Answering, monkeypatch: pytest.
     asked = resolver(PRIVATE)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     url = "https://cdn.example/a.png"
-    assert anyio.run(links.pinned, url) == (url, "cdn.example")
+    assert anyio.run(links.pinned, url, True) == (url, "cdn.example")
     assert not asked.asked
     monkeypatch.setenv("NO_PROXY", "cdn.example")
     with pytest.raises(Blocked):
-        anyio.run(links.pinned, url)
+        anyio.run(links.pinned, url, True)
 
 
-@pytest.mark.xfail(strict=True, reason="httpx goes through ALL_PROXY, and the look-up does not know of it")
 def test_a_proxy_for_everything_looks_names_up_itself(resolver: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     resolver()
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
-    assert anyio.run(links.pinned, "https://cdn.example/a.png")[1] == "cdn.example"
+    assert anyio.run(links.pinned, "https://cdn.example/a.png", True)[1] == "cdn.example"
 
 
 # on the wire
@@ -379,9 +411,6 @@ async def test_z8_nobody_is_asked_where_a_name_leads_inside(monkeypatch: pytest.
 
 
 @pytest.mark.anyio
-@pytest.mark.xfail(
-    strict=True, reason="the look-up leaves the name to a proxy that a local provider's client passes by"
-)
 async def test_z8_with_a_proxy_around_a_local_provider_a_name_is_judged_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -392,14 +421,34 @@ async def test_z8_with_a_proxy_around_a_local_provider_a_name_is_judged_all_the_
     assert (caught.type, wire.meant) == (Blocked, [])
 
 
-ODD = pytest.mark.xfail(strict=True, reason="the Host header is spelled as the link is, which may not be ASCII")
-
-
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", [pytest.param("bücher.example", marks=ODD), "xn--bcher-kva.example"])
+@pytest.mark.parametrize("name", ["bücher.example", "xn--bcher-kva.example"])
 async def test_a_name_with_letters_beyond_ascii_goes_out_as_punycode(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     async with wired(monkeypatch, PUBLIC) as wire:
         await fetched(f"http://{name}/a.png")
     assert b"host: xn--bcher-kva.example\r\n" in wire.heard
+
+
+@pytest.mark.anyio
+async def test_z8_where_a_trusted_host_leads_is_the_users_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access("https://api.example.com/v1", {}, 5, 2, trusted=frozenset({"nas.example"}))
+    async with wired(monkeypatch, PRIVATE) as wire, Client(access) as client:
+        request = Request("GET", "http://nas.example:8080/a.png", auth=False)
+        assert (await client.send(request, Path, {})).read() == b"ok"
+        with pytest.raises(Blocked, match=r"--trust-host elsewhere\.example\."):
+            await client.send(replace(request, url="http://elsewhere.example/a.png"), Path, {})
+    assert wire.meant == [("nas.example", 8080)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", ["https://evil.example/take", "http://evil.example/take", "//evil.example/take"])
+async def test_z8_what_brings_the_key_goes_below_the_base_url_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    access = Access("http://api.example.com/v1", {"authorization": "Bearer sk-secret"}, 5, 2)
+    async with wired(monkeypatch, PUBLIC) as wire, Client(access) as client:
+        await client.send(Request("POST", url, json={}), Path, {})
+    assert {host for host, _ in wire.meant} == {"api.example.com"}
+    assert wire.heard.startswith(b"POST /v1/")

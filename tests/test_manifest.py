@@ -146,7 +146,6 @@ def test_a_section_without_content_is_as_good_as_none() -> None:
         ("request: {n: true}\n", "6:14: request.n: 'true' is not a whole number"),
         ("request: {quality: }\n", "6:20: request.quality: is empty: give a value, or leave the key out"),
         ("request: {quality: [low, high]}\n", "6:20: request.quality: one value here; several go into the matrix: matrix: {quality: [low, high]}"),
-        ("request: {svg: fine}\n", "6:16: request.svg: must be a mapping"),
         ("request: {complexity: low}\n", "6:23: request.complexity: gpt-image-2 has no complexity"),
         ("request: {model: x}\n", "6:11: request.model: model stands at the top of the manifest, or in the matrix"),
         ("request: {background: transparent, output_format: jpeg}\n", "6:23: request.background: a transparent background needs output_format png or webp: output_format is jpeg at line 6"),
@@ -197,6 +196,14 @@ def test_a_section_without_content_is_as_good_as_none() -> None:
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_place(added: str, says: str) -> None:
     assert refused(BASE + added) == [f"jobs/x.yaml:{says}"]
+
+
+@pytest.mark.parametrize("value", ["fine", "7", "[fine]"])
+def test_what_is_to_be_a_mapping_is_told_with_its_place(value: str) -> None:
+    own = "{dialect: openai, base_url: 'http://localhost/v1', parameters: {look: {kind: mapping}}}"
+    (problem,) = refused(BASE.replace("openai", own, 1) + f"request: {{look: {value}}}\n")
+    assert problem.startswith("jobs/x.yaml:6:17: request.look: ")
+    assert value != "fine" or problem.endswith("must be a mapping")
 
 
 @pytest.mark.parametrize(
@@ -536,7 +543,7 @@ WHERE = (
     "matrix.include",
     "request",
     "request.n",
-    "request.svg",
+    "request.look",
     "provider",
     "limits",
 )

@@ -674,3 +674,15 @@ def test_a_folder_takes_no_setting_that_it_could_not_follow(world: World, key: s
     refused = said(world, "run", "runs/otters", "--set", key)
     assert (refused.returncode, "needs the manifest itself" in refused.stderr) == (2, True)
     assert said(world, "run", "runs/otters", "--set", "limits.concurrency=2").returncode == 0
+
+
+def test_how_images_come_is_told_of_each_as_it_came(world: World) -> None:
+    sql = "SELECT prompt, json_extract(params, '$.stream') FROM v_tasks WHERE state = 'done' ORDER BY prompt"
+    world.write(prompts=[HERON], request=LOW)
+    assert said(world, "run", "otters.yaml").returncode == 0
+    world.write(prompts=[HERON, OTTER], request={**LOW, "stream": True})
+    assert planned(world, "otters.yaml")["todo"] == 1
+    for _ in range(2):
+        assert said(world, "run", "otters.yaml").returncode == 0
+        assert world.rows(sql) == [(HERON, None), (OTTER, 1)]
+    check_each_was_charged_once(world, 2)

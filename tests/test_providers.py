@@ -64,7 +64,7 @@ def test_the_tables_have_two_rows_of_each_and_fit_80_columns() -> None:
     ]
     assert rows(text, "aimlapi")[0] == "aimlapi aimlapi generate edit b64 url answers no"
     assert rows(text, "azure")[1] == "azure given by AZURE_OPENAI_ENDPOINT AZURE_OPENAI_API_KEY not set"
-    assert rows(text, "litellm")[1].endswith("LITELLM_API_KEY optional")
+    assert rows(text, "litellm")[1].endswith("LITELLM_API_KEY not set")
 
 
 def test_every_word_for_a_price_is_explained_below() -> None:

@@ -179,7 +179,6 @@ def test_a_template_sets_parameters_from_its_values() -> None:
         ("output_compression,50", "", "output_compression is for jpeg and webp only"),
         ("output_format,jpeg", "request: {background: transparent}\n", "a transparent background needs output_format png or webp"),
         ("quality,max", "matrix: {model: [gpt-image-2.5, gpt-image-2]}\n", "quality: gpt-image-2 has no quality max (it has low, medium, high, auto)"),
-        ("svg,x", "", "svg: must be a mapping"),
     ],
 )  # fmt: skip
 def test_what_a_row_sets_is_checked_in_every_variant(folder: Path, cells: str, more: str, says: str) -> None:

@@ -29,6 +29,7 @@ prompts:
   - A fox
 """
 OWN = "{dialect: openai, base_url: 'http://localhost/v1', parameters: {steps: {kind: integer}, quality: {kind: text}}}"
+LOOKS = "{dialect: openai, base_url: 'http://localhost/v1', parameters: {look: {kind: mapping}}}"
 
 
 @cache
@@ -259,7 +260,6 @@ def test_hosts_that_differ_are_taken_together(
         ("request: {n: two}\n", "request.n"),
         ("request: {quality: [low, high]}\n", "request.quality"),
         ("request: {quality: '{{ quality }}'}\n", "request.quality"),
-        ("request: {svg: fine}\n", "request.svg"),
         ("request: {quality: }\n", "request.quality"),
         ("matrix: {size: 1024x1024}\n", "matrix.size"),
         ("matrix: {size: []}\n", "matrix.size"),
@@ -415,7 +415,7 @@ def test_a_host_of_ones_own_has_a_name_of_its_own_and_one_of_the_catalog_keeps_i
         BASE + "matrix: {size: [auto, 2048x2048], exclude: [], include: [{size: 1024x1024}]}\n",
         BASE + "matrix: {quality: [low, {as: fine, quality: high, n: 2}], exclude: [{quality: fine}]}\n",
         BASE + "matrix: {my target: [{as: 1, n: 2}, {as: 2, n: 3}], exclude: [{my target: 2}]}\n",
-        BASE.replace("gpt-image-2", "m") + "matrix: {svg: [{a: 1}, {a: [2]}], output_format: [svg], n: [1]}\n",
+        f"name: a\nprovider: {LOOKS}\nmodel: m\nprompts: [A]\nmatrix: {{look: [{{a: 1}}, {{a: [2]}}], n: [1]}}\n",
         "name: a\nprompts: [A]\nmatrix: {provider: [openai, sandbox], model: [m, {as: n, model: m, n: 3}]}\n",
         "name: a\nprovider:\nmodel:\nprompts: [A]\nmatrix: {t: [{as: x, provider: openai, model: m}]}\n",
         f"name: a\nprovider: {OWN}\nmodel: m\nprompts: [A, {{prompt: B, steps: 3}}]\nrequest: {{quality: hd}}\n",

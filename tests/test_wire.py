@@ -10,7 +10,7 @@ from batchgen import wire
 from batchgen.wire import Reply
 
 TEXT = b'{"created": 1}' * 100
-ZIPPED = gzip.compress(TEXT)
+ZIPPED = gzip.compress(TEXT, mtime=0)
 
 
 def reply(body: bytes | Path, coding: str = "") -> Reply:
