@@ -13,6 +13,7 @@ from batchgen.problems import Problems, not_one_of, unfit
 from batchgen.task import travels
 
 LOOPBACK = "127.0.0.1"
+STREAMING = ("stream", "partial_images")  # these cost
 OWN = ProviderForm.model_fields.keys() - RefinedForm.model_fields.keys()
 """What only a host of the user's own has."""
 
@@ -189,12 +190,13 @@ def _check_sent(form: RefinedForm, provider: Provider, loc: Loc, problems: Probl
     """What goes along unasked stands in no key and no price: it may only say how an image comes."""
     for name, value in form.send.items():
         parameter = {**provider.parameters, **form.parameters}.get(name)
-        if not travels(name, value):
-            problems.add(
-                (*loc, "send", name), "belongs under request: here stands only how images come, as response_format"
-            )
-        elif parameter is None or (parameter.values and value not in parameter.values):
-            problems.add((*loc, "send", name), not_one_of(value, parameter.values if parameter else ()))
+        if parameter is None:
+            problems.add((*loc, "send", name), f"{provider.identity} takes no {name}")
+        elif not travels(name, value) or parameter.kind != "text" or name in STREAMING:
+            says = "belongs under request: here stands only how images come, as response_format"
+            problems.add((*loc, "send", name), says)
+        elif parameter.values and value not in parameter.values:
+            problems.add((*loc, "send", name), not_one_of(value, parameter.values))
 
 
 def _check_price(form: RefinedForm, loc: Loc, problems: Problems) -> None:

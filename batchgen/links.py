@@ -47,6 +47,7 @@ def _trust(host: str) -> str:
 
 
 def _refused(says: str) -> Blocked:
+    says = says.encode("utf-8", "replace").decode()  # a link may hold what is no character
     return Blocked(f"{says}. Nothing is bought again: what was bought waits to be fetched", code=REFUSED)
 
 

@@ -10,7 +10,7 @@ from batchgen.catalog import Model, Parameter, Provider, Rule, SizeRule
 from batchgen.document import Loc
 from batchgen.form import misplaced
 from batchgen.problems import EMPTY, Problems, nearest, not_one_of, shown, unfit
-from batchgen.task import DELIVERIES, canonical
+from batchgen.task import canonical
 
 MODEL = Parameter(kind="text")
 BESIDE = frozenset({"provider", "model", "operation"})
@@ -229,7 +229,9 @@ def _outside(value: float, parameter: Parameter) -> str:
 
 
 def _wrong_word(name: str, word: str, model: str, known: Model | None, parameter: Parameter) -> str:
-    takes = known.takes(name) if known and not set(DELIVERIES) & set(parameter.values) else None
+    takes = known.takes(name) if known else None
+    if takes is not None and not {*takes} & {*parameter.values}:  # the provider's own words: of deliveries, of grades
+        takes = None
     allowed = [value for value in parameter.values if takes is None or value in takes or value == "auto"]
     if word in allowed:
         return ""

@@ -168,10 +168,7 @@ def test_a_proxys_no_is_named_by_what_was_said_behind_it(status: int, body: obje
     "body",
     [
         said("400", "None", "no"),
-        pytest.param(
-            upstream(message="no", type="x", code=None),
-            marks=pytest.mark.xfail(strict=True, reason="the proxy's headers are left out of what was said behind it"),
-        ),
+        upstream(message="no", type="x", code=None),
     ],
 )
 def test_a_proxys_no_names_the_request_for_its_support(body: object) -> None:

@@ -28,8 +28,9 @@ def _no_flag(value: object) -> object:
     return value
 
 
-Path = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-][A-Za-z0-9._~/-]*$")]
-"""Below a base URL: never an address of its own, where a key would go."""
+_SEGMENT = r"[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*"
+Path = Annotated[str, Field(pattern=f"^{_SEGMENT}(?:/{_SEGMENT})*$")]
+"""Below a base URL: never an address of its own, nor one above it, where a key would go."""
 Rate = Annotated[float, BeforeValidator(_no_flag)]
 Count = Annotated[int, BeforeValidator(_no_flag)]
 

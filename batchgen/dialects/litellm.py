@@ -26,7 +26,9 @@ def fault(reply: Reply) -> ProviderError:
     """By what the provider behind it said, where that is told; else by its own type, and at last by its words."""
     found = base.spoken(reply)
     if inner := _embedded(found.message):
-        return base.fault(replace(reply, body=inner, headers=_without_relay(reply)))
+        told = base.fault(replace(reply, body=inner, headers=_without_relay(reply)))
+        told.request_id = reply.request_id
+        return told
     error = base.fault(reply)
     if found.code.isdigit():
         error.code = found.kind or error.code

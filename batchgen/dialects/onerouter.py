@@ -45,7 +45,7 @@ def _body(reply: Reply) -> Mapping[str, object]:
 
 def _handle(data: object, reply: Reply) -> str:
     handle = data.get("task_id") if isinstance(data, dict) else None
-    handle = str(handle) if isinstance(handle, int) else handle
+    handle = str(handle) if isinstance(handle, int) and not isinstance(handle, bool) else handle
     if not isinstance(handle, str) or not base.HANDLE.fullmatch(handle):
         raise base.Said("the answer holds neither an image nor a task to poll", "no_image", reply).by(Unusable)
     return handle

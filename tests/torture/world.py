@@ -93,7 +93,7 @@ class World:
 
 def wanted(setup: Setup, url: str) -> dict[str, object]:
     """The manifest: JSON is YAML."""
-    same = {"dialect": "openai", "base_url": url, "api_key_env": "SANDBOX_KEY"}
+    same = {"dialect": "openai", "base_url": url, "api_key_env": "SANDBOX_KEY", "links": ["127.0.0.1"]}
     return {
         "name": "tortured",
         "model": "gpt-image-2",
