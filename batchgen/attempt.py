@@ -78,7 +78,7 @@ async def perform(
             if step.handle != handle:
                 handle = step.handle
                 await accepted(handle)
-            said = await _poll(step, talk, send, bench.dialect.fault, until)
+            said = await _poll(step, talk, send, attempt, bench, until)
             if isinstance(said, Answer):
                 return await _shielded(partial(_save, said, POLLED, attempt, bench, give_up), bench)
             step = said
@@ -109,27 +109,28 @@ async def _shielded(work: Callable[[], T], bench: Bench) -> T:
 
 
 async def _poll(
-    request: Request, talk: Conversation, send: Send, fault: Callable[[Reply], ProviderError], until: float
+    request: Request, talk: Conversation, send: Send, attempt: Attempt, bench: Bench, until: float
 ) -> Request | Answer:
     """Ask once, after a while, whether what is bought is there; its answer is not kept."""
     if anyio.current_time() + request.wait > until:
         raise Pending("bought, and the provider is still at it", code="pending")
     await anyio.sleep(request.wait)
+    sink = partial(bench.spool.sink, attempt.id, 0)
     try:
-        reply = await send(request, _no_sink)
+        reply = await send(request, sink)
         if not 200 <= reply.status < 300:
-            raise fault(reply)
+            raise bench.dialect.fault(reply)
         return _said(talk, reply)
     except (Failed, Refused) as error:  # the provider's last word on what was bought
+        if isinstance(error, Refused):
+            error.billed = True  # it was at work on it
         raise error from None
     except Unusable as error:  # an odd answer to a question is not the end of what was bought
         raise Pending(f"bought, and its poll brought nothing: {error}", code=error.code) from None
     except ProviderError as error:
         raise _free(error) from None
-
-
-def _no_sink() -> Path:
-    raise Pending("the answer to a poll is too large", code="too_large")
+    finally:
+        sink().unlink(missing_ok=True)  # a large answer went there
 
 
 async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: int, give_up: bool) -> Reply:

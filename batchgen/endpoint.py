@@ -1,7 +1,7 @@
 """The providers that a manifest names or describes, and whether their hosts may be given a key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 from urllib.parse import urlsplit
 
@@ -94,6 +94,8 @@ class Doors:
         if form is None or known is None:
             return None
         _check_price(form, loc, problems)
+        if known.prices and form.price and not any(asdict(form.price).values()):
+            problems.add((*loc, "price"), f"is nothing, and {name} takes money: leave it out")
         _check_sent(form, known, loc, problems)
         return replace(known, links=(*known.links, *form.links), **_told(form, known))
 

@@ -141,7 +141,10 @@ def worded(path: Path, mask: Input, area: str) -> bytes:
     """A mask in a provider's words: a PNG whose place to change is `area`. Rejected where it is another file by now."""
     data = read(path, mask)
     with PIL.Image.open(io.BytesIO(data), formats=[each.upper() for each in FORMATS]) as image:
-        change = _change(ImageOps.exif_transpose(image), mask.area)
+        seen: PIL.Image.Image = image
+        with suppress(Exception):  # a note that cannot be read is none
+            seen = ImageOps.exif_transpose(image)
+        change = _change(seen, mask.area)
     if area == TRANSPARENT:
         told = PIL.Image.new("RGBA", change.size, (0, 0, 0, CHANGE))
         told.putalpha(ImageChops.invert(change))

@@ -18,7 +18,7 @@ def check(url: str, provider: Provider) -> None:
     """Blocked where an image is not to be fetched from there. What is bought stays with the provider meanwhile."""
     try:
         parts = urlsplit(url)
-        host, _ = (parts.hostname or "").lower(), parts.port
+        host, _ = _ascii((parts.hostname or "").lower()), parts.port
     except ValueError:
         raise _refused("an answer links to what is no address") from None
     if parts.username is not None or parts.scheme not in ("http", "https") or not host:

@@ -109,7 +109,8 @@ def offered(wanted: Wish) -> Iterator[Offer]:
         if ledger:
             stack.enter_context(hold.held(folder))
         drawn = drawn_up(wanted)
-        most = drawn.spent + consent.at_most(drawn, manifest.limits)
+        # of what has no price, only limits.images is agreed to
+        most = None if drawn.unpriced else drawn.spent + consent.at_most(drawn, manifest.limits)
         job = Job(Order(manifest, folder, drawn, wanted.reopen, most, wanted.environ))
         yield Offer(wanted, drawn, job, held=ledger is not None)
 

@@ -41,7 +41,7 @@ class Purse:
     _changed: anyio.Event = field(default_factory=anyio.Event)
     _quotes: dict[int, tuple[Variant, Quote | None]] = field(default_factory=dict)
     _set_aside: dict[str, int] = field(default_factory=dict)  # by the key of a task
-    _charged: dict[str, int] = field(default_factory=dict)  # by model: the most that a request cost beyond its quote
+    _charged: dict[int, int] = field(default_factory=dict)  # by a variant's id(): the most beyond its quote
 
     def tariff(self, variant: Variant) -> catalog.Tariff | None:
         return catalog.tariff(self.providers[variant.provider], variant.model)
@@ -56,7 +56,7 @@ class Purse:
         if quote is None:
             return None
         money = quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens)
-        high = max(money.high, self._charged.get(_kind(task.variant), 0))
+        high = max(money.high, self._charged.get(id(task.variant), 0))
         return replace(
             money, high=self._set_aside.get(task.key, high)
         )  # what is set aside stays so, whatever is learnt
@@ -91,7 +91,7 @@ class Purse:
         bought = settled.attempt not in (AttemptState.REJECTED, AttemptState.UNSENT)
         images = attempt.task.variant.images if bought else 0
         if (settled.cost_high or 0) > (attempt.cost_high or 0):  # the next may be as dear
-            kind = _kind(attempt.task.variant)
+            kind = id(attempt.task.variant)
             self._charged[kind] = max(self._charged.get(kind, 0), settled.cost_high or 0)
         self._close(attempt.task, attempt.cost_high or 0, images, settled.cost_high or 0)
 
@@ -111,7 +111,3 @@ class Purse:
         self.budget.settle(reserved, cost)
         self._changed.set()
         self._changed = anyio.Event()
-
-
-def _kind(variant: Variant) -> str:
-    return f"{variant.provider} {variant.model} {variant.operation}"

@@ -7,7 +7,7 @@ from batchgen.catalog import Tariff
 from batchgen.costs import Money
 from batchgen.errors import Blocked, Gone, ProviderError, Refused, Rejected, Unknown, Unsent, Unusable
 from batchgen.limits import Cap
-from batchgen.task import MISSING, Attempt, AttemptState, ImageState, Settlement, TaskState
+from batchgen.task import MISSING, Attempt, AttemptState, ImageState, Settlement, Task, TaskState
 from batchgen.wire import Outcome
 
 
@@ -40,7 +40,8 @@ def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Mo
         status=outcome.status,
         request_id=outcome.request_id,
     )
-    bill = _bill(attempt, outcome, tariff)
+    before = attempt.cost_high if money and attempt.cost_high != money.high else None
+    bill = _bill(attempt.task, outcome, tariff, before)
     if bill:
         return replace(settled, cost_low=min(bill), cost_high=max(bill), estimated=len(bill) > 1)
     high = attempt.cost_high  # as it was when it was sent; the catalog may know better since
@@ -50,13 +51,13 @@ def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Mo
     return replace(settled, cost_low=min(money.low, high), cost_high=high, estimated=True)
 
 
-def _bill(attempt: Attempt, outcome: Outcome, tariff: Tariff | None) -> set[int]:
+def _bill(task: Task, outcome: Outcome, tariff: Tariff | None, before: int | None) -> set[int]:
     """What the answer may be billed at, by all that it says: one figure, or those between which the bill lies, or none.
 
-    Who counts by the image may count those that were asked for or those that came, at the price of now or of then. An
-    edit whose input nobody split may have been text or images.
+    Who counts by the image may count those that were asked for or those that came, at the price of now or that from
+    `before`, when it was sent in an earlier run. An edit whose input nobody split may have been text or images.
     """
-    asked, usage = attempt.task.variant.images, outcome.usage
+    asked, usage = task.variant.images, outcome.usage
     cost = costs.price(tariff, usage, asked)
     if cost is None or (usage and usage.charged is not None):
         return set() if cost is None else {cost}
@@ -64,10 +65,15 @@ def _bill(attempt: Attempt, outcome: Outcome, tariff: Tariff | None) -> set[int]
     if costs.flat(tariff):
         came = [each for each in outcome.images if each.note != MISSING and each.state is not ImageState.PARTIAL]
         bill |= {costs.price(tariff, None, len(came)) or 0}
-        bill |= {attempt.cost_high} if attempt.cost_high is not None else set()
-    elif usage and usage.unsplit and attempt.task.inputs:
-        images = replace(usage, input_text=0, input_image=usage.input_text)
-        bill |= {costs.price(tariff, images, asked) or 0}
+        bill |= {before} if before is not None else set()
+    elif usage and usage.unsplit and task.inputs:
+        into, cached = usage.input_text + usage.input_image, usage.cached_text + usage.cached_image
+        nothing = replace(usage, input_text=0, input_image=0, cached_text=0, cached_image=0)
+        ways = (
+            replace(nothing, input_text=into, cached_text=cached),
+            replace(nothing, input_image=into, cached_image=cached),
+        )
+        bill |= {costs.price(tariff, each, asked) or 0 for each in ways}
     return bill
 
 

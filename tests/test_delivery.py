@@ -1,13 +1,17 @@
 """How images come: by links, from tasks to poll, in streams. Whatever fails there, nothing is bought again."""
 
 import base64
+import io
 import json
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from PIL import Image
 from world import CARP, HERON, KEY, KEY_ENV, OTTER, Host, Respond, World, many, png
 
 Start = Callable[..., World]
@@ -206,3 +210,59 @@ def test_a_stream_that_is_cut_behind_its_image_is_an_answer(world: World, host: 
     seller = host(lambda method, path: (200, headers, body))
     assert world.run(**streamed(provider=world.provider(base_url=seller.url))).exit_code == 0
     assert (world.attempts(), len(world.files())) == (["paid"], 1)
+
+
+def test_a_stream_whose_last_line_end_comes_by_itself_is_an_answer(world: World) -> None:
+    """A server that flushes each line, and then cuts the connection."""
+    usage = {"input_tokens": 9, "output_tokens": 196, "total_tokens": 205}
+    event = {"type": "image_generation.completed", "b64_json": base64.b64encode(png()).decode(), "usage": usage}
+    parts = [b"event: image_generation.completed\n", f"data: {json.dumps(event)}\n".encode(), b"\n"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=flush, args=(server, parts), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        ended = world.run(**streamed(provider=world.provider(base_url=url)))
+    assert (ended.exit_code, world.attempts(), len(world.files())) == (0, ["paid"], 1)
+
+
+def flush(server: socket.socket, parts: list[bytes]) -> None:
+    """Answers one request with a chunk a part, and hangs up without the last chunk."""
+    line, _ = server.accept()
+    with line:
+        while not line.recv(65_536).endswith(b"}"):
+            pass
+        line.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for part in parts:
+            line.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+            time.sleep(0.05)
+
+
+def test_an_image_that_comes_inside_of_a_polls_answer_is_taken(world: World, host: Callable[[Respond], Host]) -> None:
+    picture = base64.b64encode(noise()).decode()
+
+    def respond(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        if method == "POST":
+            return 200, {}, json.dumps({"code": 200, "data": {"task_id": "t1", "status": "created"}}).encode()
+        done = {"task_id": "t1", "status": "completed", "outputs": [f"data:image/png;base64,{picture}"]}
+        return 200, {}, json.dumps({"code": 200, "data": done}).encode()
+
+    provider = seller(world, "onerouter", base_url=f"{host(respond).url}/v1")
+    ended = world.run(**polled(world, provider=provider, prompts=[OTTER]))
+    assert (ended.exit_code, world.attempts(), len(world.files())) == (0, ["paid"], 1)
+    assert not list((world.run_folder / "spool").glob("*.part"))
+
+
+def noise() -> bytes:
+    """A picture too large to be held in memory."""
+    out = io.BytesIO()
+    Image.effect_noise((800, 800), 90).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_what_has_no_price_is_bounded_by_its_number_alone(world: World) -> None:
+    """Its answers name their price, which nobody could agree to before."""
+    provider = {name: value for name, value in seller(world, "aimlapi").items() if name != "price"}
+    asked = by_link(world, provider=provider, prompts=many(9), limits={"concurrency": 2, "images": 9})
+    world.write(**{**asked, "request": {"quality": "low"}})
+    ran = world.command("run", "otters.yaml")
+    assert (ran.returncode, len(world.charges())) == (0, 9), ran.stderr
+    world.check_equal_to_the_bill()

@@ -97,6 +97,8 @@ def test_every_no_is_named_for_the_reaction_it_asks_for(
     dialect: base.Dialect, status: int, body: object, kind: type[ProviderError]
 ) -> None:
     error = dialect.fault(reply(body, status, x_request_id="req_1"))
+    if dialect is DIALECTS["litellm"] and status >= 500:  # a relay's own word is no proof of what became of it behind
+        kind = Unknown
     assert type(error) is kind
     assert (error.status, error.request_id) == (status, "req_1")
     assert error.code
@@ -404,11 +406,11 @@ def usage(into: object, out: object, total: object = None, **details: object) ->
         ),
         (
             usage(10, 60, 70, input_tokens_details={"cached_tokens": 8}),
-            Usage(input_text=10, cached_text=8, output_image=60, total=70),
+            Usage(input_text=10, cached_text=8, output_image=60, total=70, unsplit=True),
         ),
         (
             usage(10, 60, 70, input_tokens_details={"image_tokens": 6, "cached_tokens": 8}),
-            Usage(input_text=4, input_image=6, cached_text=4, cached_image=4, output_image=60, total=70),
+            Usage(input_text=4, input_image=6, cached_text=4, cached_image=4, output_image=60, total=70, unsplit=True),
         ),
         (usage(10, 60, 70, input_tokens_details=None), Usage(input_text=10, output_image=60, total=70, unsplit=True)),
         (usage(10, 60), Usage(input_text=10, output_image=60, total=70, unsplit=True)),

@@ -211,3 +211,10 @@ def test_an_address_from_the_environment_holds_no_user_and_no_query(url: str) ->
     (problem,) = caught.value.problems
     assert "OPENAI_BASE_URL must hold no user name" in problem
     assert "pw" not in problem
+
+
+def test_who_takes_money_is_not_free_because_a_manifest_says_so() -> None:
+    free = "{name: openai, price: {image: 0}}"
+    assert refused(BASE.replace("openai", free, 1)) == [
+        "jobs/x.yaml:2:33: provider.price: is nothing, and openai takes money: leave it out"
+    ]

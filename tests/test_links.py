@@ -452,3 +452,9 @@ async def test_z8_what_brings_the_key_goes_below_the_base_url_and_nowhere_else(
         await client.send(Request("POST", url, json={}), Path, {})
     assert {host for host, _ in wire.meant} == {"api.example.com"}
     assert wire.heard.startswith(b"POST /v1/")
+
+
+@pytest.mark.parametrize("host", ["10.0。0。1", "127.0。0。1", "169.254。169。254"])
+def test_z8_an_address_with_the_dots_of_another_script_is_one(host: str) -> None:
+    with pytest.raises(Blocked, match="inside of a network"):
+        links.check(f"https://{host}:8443/a.png", ANYWHERE)

@@ -159,3 +159,19 @@ async def test_without_a_price_only_images_are_counted() -> None:
     unpriced = replace(ATTEMPT, task=stranger, cost_high=None)
     one.settle(unpriced, replace(PAID, cost_low=None, cost_high=None))
     assert (one.budget.used, one.images.used) == (0, 2)
+
+
+async def test_a_charge_beyond_its_quote_makes_the_next_of_its_kind_as_dear_and_no_other() -> None:
+    one, other = purse(budget=20 * COST), replace(TASK, key="other", variant=replace(VARIANT, params=(("n", 1),)))
+    before = one.quote(other)
+    await one.reserve(TASK)
+    one.settle(ATTEMPT, replace(PAID, cost_low=3 * COST, cost_high=3 * COST))
+    assert (one.budget.used, one.quote(TASK)) == (3 * COST, Money(COST, COST, 3 * COST))
+    assert one.quote(other) == before
+    for n in range(3):
+        task = replace(TASK, key=f"task {n}")
+        await one.reserve(task)
+        one.settle(replace(ATTEMPT, task=task, cost_high=3 * COST), PAID)
+    await one.reserve(TASK)
+    one.cancel(TASK)
+    assert one.budget.used == 6 * COST, "what is set aside is put back as it was"

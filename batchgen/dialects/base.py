@@ -302,7 +302,7 @@ def usage_of(body: Mapping[str, object]) -> Usage | None:
         input_image=image_in,
         cached_text=min(cached, total_in - image_in),
         cached_image=min(max(0, cached - (total_in - image_in)), image_in),
-        unsplit=not into,
+        unsplit=(_count(into, "text_tokens") or 0) + (_count(into, "image_tokens") or 0) != total_in,
         output_image=total_out - text_out,
         output_text=text_out,
         total=total_in + total_out,

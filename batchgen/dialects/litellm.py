@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from batchgen.dialects import base
 from batchgen.dialects.openai import talk
-from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Transient
+from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Transient, Unknown
 from batchgen.wire import Reply
 
 EMBEDDED = re.compile(r"\{\s*\"error\"\s*:.*\}", re.DOTALL)
@@ -30,9 +30,13 @@ def fault(reply: Reply) -> ProviderError:
         told.request_id = reply.request_id
         return told
     error = base.fault(reply)
+    if reply.status >= 500:  # whatever headers came along
+        error = _as(Unknown, error)
     if found.code.isdigit():
         error.code = found.kind or error.code
-    if found.kind in NO_KEY or (isinstance(error, Rejected | Transient) and NO_MONEY.search(found.message)):
+    if (found.kind in NO_KEY and reply.status < 500) or (
+        isinstance(error, Rejected | Transient) and NO_MONEY.search(found.message)
+    ):
         return _as(Blocked, error)
     if isinstance(error, Rejected) and found.kind == "image_generation_user_error":
         refused = _as(Refused, error)
@@ -46,7 +50,7 @@ def _embedded(message: str) -> bytes:
     found = EMBEDDED.search(message)
     try:
         inner = json.loads(found[0]) if found else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return b""
     return json.dumps(inner).encode() if isinstance(inner, dict) and isinstance(inner.get("error"), dict) else b""
 
