@@ -120,7 +120,7 @@ class Client:
         asked = self._http.build_request(
             request.method,
             url,
-            content=body,
+            content=body.whole if body and body.whole else body,
             headers=headers,
             params=self._access.query if request.auth else None,
             extensions=extensions,

@@ -76,7 +76,7 @@ def pieces(of: Body, until: list[bytes]) -> None:
 def sent(request: Request, folder: Path) -> tuple[Body, bytes]:
     """The body and all its bytes, which are as many as were announced."""
     found, chunks = made(request, folder), list[bytes]()
-    assert not found.left
+    assert found.left is bool(found.whole), "what is sent at once has left from the start"
     pieces(found, chunks)
     whole = b"".join(chunks)
     assert (len(whole), found.left) == (found.length, True)
