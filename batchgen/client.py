@@ -142,22 +142,23 @@ class Client:
 
 async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path:
     """Raw bytes off the socket: a small body stays in memory, a large one goes to its file as it comes."""
-    poured, tail = Poured(sink), b""
-    stream = response.headers.get("content-type", "").startswith(STREAM)
+    poured, tail, finished = Poured(sink), b"", False
+    stream = response.headers.get("content-type", "").lower().startswith(STREAM)
     try:
         async for chunk in response.aiter_raw():
             poured.take(chunk)
             tail = (tail + chunk)[-4:]
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
-            if stream and tail.endswith(BLANK) and FINISHED.search(poured.read()):
-                break  # all that was asked for is here, whether the server hangs up, cuts or waits
+            finished = stream and tail.endswith(BLANK) and bool(FINISHED.search(poured.read()))
+            if finished:  # all that was asked for is here, whether the server hangs up, cuts or waits
+                break
     except BaseException:
         poured.drop()
         raise
     poured.close()
-    expected = "" if stream and FINISHED.search(poured.read()) else response.headers.get("content-length", "")
-    if expected.isdigit() and poured.size < int(expected):
+    expected = response.headers.get("content-length", "")
+    if not finished and expected.isdigit() and poured.size < int(expected):
         poured.drop()
         raise Unknown(f"the answer was cut at {poured.size} of {expected} bytes", code="cut")
     return poured.body

@@ -8,7 +8,7 @@ import struct
 import warnings
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,20 +66,26 @@ def _read(path: Path, name: str, area: str) -> Input:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
-            file.seek(0)
-            _check_whole(file)
-            with warnings.catch_warnings(), _opened(file) as image:
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what a photo says about itself, only how to turn it matters
-                width, height = _turned(image)
-                if area:
-                    _check_mask(image, area)
-                    area = PALETTE if area == TRANSPARENT and not _has_band(image) else area
-                format = (image.format or "").lower()
-                return Input(Kind.FILE, name, digest, size, SAME.get(format, format), width, height, area)
+                return _seen(file, Input(Kind.FILE, name, digest, size, area=area))
     except OSError as error:
         raise ValueError(f"{name}: {error.strerror or 'not a whole image'} (looked for at {path})") from None
     except (ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error) as error:
         raise ValueError(f"{name}: {error or 'is damaged'}") from None
+
+
+def _seen(file: BinaryIO, read: Input) -> Input:
+    """With what the picture itself tells: its format, its size, and whether it can be a mask."""
+    area = read.area
+    _check_whole(file)
+    with _opened(file) as image:
+        width, height = _turned(image)
+        if area:
+            _check_mask(image, area)
+            area = PALETTE if area == TRANSPARENT and not _has_band(image) else area
+        format = (image.format or "").lower()
+    return replace(read, format=SAME.get(format, format), width=width, height=height, area=area)
 
 
 def _opened(file: BinaryIO) -> PIL.Image.Image:
@@ -94,6 +100,7 @@ def _opened(file: BinaryIO) -> PIL.Image.Image:
 
 def _check_whole(file: BinaryIO) -> None:
     """A PNG's every chunk, without decoding it; of the other formats the provider knows more."""
+    file.seek(0)
     with _opened(file) as image:
         if image.format == "PNG":
             image.verify()
