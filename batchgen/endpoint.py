@@ -23,7 +23,7 @@ class Told(TypedDict):
 
     price: Price | None
     prompt_most: int | None
-    idempotency: bool
+    idempotency: float
     models: Mapping[str, str]
     send: Mapping[str, str]
     edit: Intake | None

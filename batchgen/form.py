@@ -3,131 +3,20 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from batchgen import catalog
+from batchgen import catalog, values
 from batchgen.catalog import Intake, Parameter, Path, Price, Rule
 from batchgen.document import Loc
-from batchgen.problems import EMPTY, Problems, cut, near, nearest, not_a_list, not_one_of, shown, unfit
+from batchgen.problems import EMPTY, Problems, cut, near, nearest, not_a_list, not_one_of, shown
+from batchgen.values import Link, Name, Positive, Scalar, Word
 
-NANO = 10**9
-"""Money is counted in nano-dollars."""
-USD_MOST = 10**12
-
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
-_HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?")
-_NEARLY_A_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:(s)ec|(m)in|(h)(?:ou)?r)[a-z]*", re.IGNORECASE)
-_NEARLY_A_NUMBER = re.compile(r"\$? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]+)? ?(?:\$|usd|dollars?)?", re.IGNORECASE)
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _SECRET = re.compile(r"(?:.*[_-])?(?:api[_-]?key|token|authorization|bearer|password|secret)", re.IGNORECASE)
-
-
-def _scalar(value: object) -> object:
-    if value is None:
-        raise ValueError("is empty: give a value")
-    if isinstance(value, (list, dict)):
-        raise ValueError(f"must be text, not {shown(value)}")
-    return value
-
-
-def _word(value: object) -> object:
-    if says := unfit(str(_scalar(value))):
-        raise ValueError(says)
-    return value
-
-
-def _name(value: object) -> object:
-    if not _NAME.fullmatch(str(_word(value))) or str(value).endswith("."):
-        raise ValueError(
-            "must be a folder's name: up to 100 letters, digits, . _ -, not beginning or ending with a dot"
-        )
-    return value
-
-
-def _url(value: object) -> str:
-    if isinstance(value, str) and _URL.fullmatch(value):
-        return value.rstrip("/")
-    host = re.split("[:/]", str(value))[0]
-    meant = f"{'http' if catalog.loopback(host) else 'https'}://{value}{'' if '/' in str(value) else '/v1'}"
-    hint = f" (did you mean {meant}?)" if "." in host or catalog.loopback(host) else ""
-    raise ValueError(f"must look like https://host/v1: no user name, no query{hint if _URL.fullmatch(meant) else ''}")
-
-
-def _dialect(value: str) -> str:
-    known = sorted(name for name, provider in catalog.providers().items() if not provider.pretend)
-    if value not in known:
-        raise ValueError(not_one_of(value, known))
-    return value
-
-
-def _link(value: str) -> str:
-    if not _HOST.fullmatch(value):
-        raise ValueError(f"{shown(value)} is not a host such as cdn.example.com, *.example.com or * (any public one)")
-    return value.lower()
-
-
-def _prompts(value: object) -> object:
-    if not isinstance(value, (list, dict)):
-        raise ValueError('must be a list: begin each prompt\'s line with "- "')
-    return value
-
-
-def _whole(value: object) -> object:
-    """Quotes do not matter."""
-    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) else value
-
-
-def _usd(value: object) -> int:
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount < USD_MOST:
-        raise ValueError(f"{shown(value)} is not an amount in USD, such as 12.50{_plainly(value)}")
-    return int(amount * NANO)
-
-
-def _plainly(value: object) -> str:
-    """` (write 1000)` for $1,000 and its like, or nothing."""
-    found = _NEARLY_A_NUMBER.fullmatch(value) if isinstance(value, str) else None
-    plain = f"{found[1].replace(',', '')}{found[2] or ''}" if found else value
-    return f" (write {plain})" if plain != value else ""
-
-
-def _seconds(value: object) -> float:
-    match = _TIME.fullmatch(str(value))
-    seconds = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
-    if isinstance(value, bool) or not 0 < seconds <= 86_400:
-        close = _NEARLY_A_TIME.fullmatch(str(value))
-        hint = f" (did you mean {close[1]}{close[close.lastindex or 0].lower()}?)" if close else ""
-        raise ValueError(f"{shown(value)} is not a time such as 90s, 10m or 1h (up to 24h){hint}")
-    return seconds
-
-
-def _allowance(value: object) -> Decimal | int:
-    """A share of the estimate as a Decimal, or an amount in nano-dollars."""
-    text = str(value)
-    try:
-        share = Decimal(text.removesuffix("%").strip()) / 100
-        if not text.endswith("%") or 0 <= share <= 1:
-            return share if text.endswith("%") else _usd(value)
-    except (ArithmeticError, ValueError):
-        pass
-    raise ValueError(f"{shown(value)} is neither a share such as 1% nor an amount in USD such as 12.50")
-
-
-Scalar = Annotated[object, AfterValidator(_scalar)]  # text that may look like a number: the document has its spelling
-Word = Annotated[object, AfterValidator(_word)]
-Name = Annotated[object, AfterValidator(_name)]
-Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-Link = Annotated[str, AfterValidator(_link)]
 
 
 class Form(BaseModel):
@@ -140,9 +29,9 @@ class TopForm(Form):
     provider: object = None
     model: object = None
     operation: Literal["generate", "edit", "vary"] = "generate"
-    prompts: Annotated[list[object], Field(min_length=1), BeforeValidator(_prompts)]
+    prompts: Annotated[list[object], Field(min_length=1), BeforeValidator(values.prompts)]
     matrix: dict[str, object] = {}
-    samples: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)] = 1
+    samples: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(values.whole)] = 1
     request: dict[str, object] = {}
     limits: dict[str, object] = {}
     retry: dict[str, object] = {}
@@ -171,7 +60,7 @@ class RefinedForm(Form):
     name: Name = ""
     price: Price | None = None
     prompt_most: Positive | None = None
-    idempotency: bool = False
+    idempotency: Annotated[float, BeforeValidator(values.seconds)] = 0.0
     links: list[Link] = []
     models: dict[str, str] = {}
     send: dict[str, str] = {}
@@ -184,8 +73,8 @@ class RefinedForm(Form):
 class ProviderForm(RefinedForm):
     """A host of the user's own: `dialect` is the entry of the catalog that it speaks like."""
 
-    dialect: Annotated[str, AfterValidator(_dialect)]
-    base_url: Annotated[str, BeforeValidator(_url)]
+    dialect: Annotated[str, AfterValidator(values.dialect)]
+    base_url: Annotated[str, BeforeValidator(values.url)]
     api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = ""
     key_header: Annotated[str, Field(pattern="^([A-Za-z]+-)?([Aa]uthorization|[A-Za-z-]*([Kk]ey|[Tt]oken))$")] = ""
     query: dict[str, str] = {}
@@ -193,16 +82,17 @@ class ProviderForm(RefinedForm):
 
 
 class LimitsForm(Form):
-    concurrency: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(_whole)] = 8
-    budget: Annotated[int | None, BeforeValidator(_usd)] = None
+    concurrency: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(values.whole)] = 8
+    budget: Annotated[int | None, BeforeValidator(values.usd)] = None
     images: Positive | None = None
-    timeout: Annotated[float, BeforeValidator(_seconds)] = 600.0
+    timeout: Annotated[float, BeforeValidator(values.seconds)] = 600.0
+    on_blocked: Literal["stop", "wait"] = "stop"
 
 
 class RetryForm(Form):
-    attempts: Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole)] = 4
+    attempts: Annotated[int, Field(ge=1, le=100), BeforeValidator(values.whole)] = 4
     on_unknown: Literal["retry", "hold"] = "retry"
-    duplicate_allowance: Annotated[Decimal | int | None, BeforeValidator(_allowance)] = None
+    duplicate_allowance: Annotated[Decimal | int | None, BeforeValidator(values.allowance)] = None
 
 
 class OutputForm(Form):
@@ -331,7 +221,7 @@ def _say(found: ErrorDetails, form: type[Form], top: bool) -> str:
         case "string_pattern_mismatch" if loc[-1] == "key_header":
             return "must be the name of the header that the key goes in, such as api-key"
         case kind if kind in _SAYS:
-            return _SAYS[kind].format(shown=shown(value), plainly=_plainly(value), **context)
+            return _SAYS[kind].format(shown=shown(value), plainly=values.plainly(value), **context)
     return found["msg"]
 
 

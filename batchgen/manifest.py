@@ -41,6 +41,7 @@ class Limits:
     budget: int | None
     images: int | None
     timeout: float
+    on_blocked: Literal["stop", "wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
         variants=variants,
         sources=found,
         samples=top.samples,
-        limits=Limits(limits.concurrency, limits.budget, limits.images, limits.timeout),
+        limits=Limits(limits.concurrency, limits.budget, limits.images, limits.timeout, limits.on_blocked),
         retry=Retry(retry.attempts, retry.on_unknown, _allowance(retry)),
         output_path=output.path,
         partials=output.partials,

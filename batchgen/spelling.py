@@ -39,7 +39,9 @@ _SIZE = spelled(rf"\s*(auto|{sizes.MATCH}|{_EDGE}x{_EDGE})\s*", "A size such as 
 _TEXT = {"type": SCALAR}
 _WORD = {"type": ["string", "number"]}
 _CONDITIONS = {"additionalProperties": {"type": "array", "items": _WORD}}
+_DURATION = spelled(_TIME, "A time such as 90s, 10m or 1h", "number", exclusiveMinimum=0, maximum=86_400)
 _ENTRY: Mapping[str, Schema] = {
+    "idempotency": _DURATION,
     "links": {"items": spelled(_HOST, "A host such as cdn.example.com, *.example.com or *")},
     "send": {"additionalProperties": {"type": "string"}},
 }
@@ -63,10 +65,7 @@ MORE: Mapping[str, Mapping[str, Schema]] = {
     "Parameter": {"default": _WORD, "values": {"items": _WORD}, "least": _BOUND, "most": _BOUND},
     "Intake": {"square": _FLAG, "mask_needed": _FLAG},
     "Rule": {"if": _CONDITIONS, "then": _CONDITIONS},
-    "LimitsForm": {
-        "budget": _DOLLARS,
-        "timeout": spelled(_TIME, "A time such as 90s, 10m or 1h", "number", exclusiveMinimum=0, maximum=86_400),
-    },
+    "LimitsForm": {"budget": _DOLLARS, "timeout": _DURATION},
     "RetryForm": {
         "duplicate_allowance": spelled(f"{_NUMBER}|{_SHARE}", "A share such as 1%, or USD", "number", minimum=0)
     },

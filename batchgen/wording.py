@@ -41,7 +41,7 @@ PROVIDER: Says = {
     "generate": "The path of generations, below base_url. Left out: as the one that it speaks like.",
     "price": "What it takes, in USD: for each image, or for a million tokens of each kind.",
     "prompt_most": "The longest prompt that it takes, in characters. Left out: as the catalog says.",
-    "idempotency": "Whether it honours Idempotency-Key: a request that is sent twice is then billed once.",
+    "idempotency": "How long it remembers an Idempotency-Key, as 24h: so long, what is sent twice is billed once.",
     "links": "Hosts to fetch its images from, beside its own; *.host is any below that one, * any public one.",
     "models": "What it calls the models of the catalog, as {its-name: gpt-image-2}: then sizes are known.",
     "send": "What goes along with every request that does not set it, by name; no part of what is bought.",
@@ -92,6 +92,7 @@ LIMITS: Says = {
     "budget": "USD for the whole job, ever, over all its runs. Left out: no limit.",
     "images": "Images of the whole job, ever, over all its runs. Left out: no limit.",
     "timeout": "How long to wait for one answer: in seconds, or 90s, 10m, 1h; at most 24h.",
+    "on_blocked": "Where the key or the credit is refused: stop, or wait and try one task now and then until it works.",
 }
 RETRY: Says = {
     "attempts": "How often a task is tried in all before it has failed.",

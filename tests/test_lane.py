@@ -123,7 +123,7 @@ async def test_s6_the_first_reason_to_block_is_the_one_that_is_told(tmp_path: Pa
 async def test_a_request_bears_its_attempts_id_and_its_purchases_key_only_where_it_counts(
     tmp_path: Path, honoured: bool
 ) -> None:
-    provider = replace(PROVIDER, idempotency=honoured)
+    provider = replace(PROVIDER, idempotency=86_400.0 * honoured)
     async with serving(says(OK)) as server, lane(tmp_path, server.url, provider=provider) as one:
         await ask(one, Request("POST", "images/generations", json={}))
         await ask(one, Request("GET", f"{server.url}/a.png", auth=False))

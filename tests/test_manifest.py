@@ -85,7 +85,9 @@ def test_a_whole_manifest() -> None:
         )
         for size, quality in (("1024x1024", "low"), ("1024x1024", "high"), ("1536x1024", "low"))
     )
-    assert found.limits == Limits(concurrency=16, budget=1_200_500_000_000, images=12_000, timeout=600.0)
+    assert found.limits == Limits(
+        concurrency=16, budget=1_200_500_000_000, images=12_000, timeout=600.0, on_blocked="stop"
+    )
     assert found.retry == Retry(attempts=5, on_unknown="hold", allowance=Share(Decimal("0.01")))
     assert found.output_path == "{{ slug }}/{{ size }}-{{ key }}"
 
@@ -114,7 +116,7 @@ SOURCES = (
 
 def test_the_shortest_manifest_has_the_defaults() -> None:
     found = read(BASE)
-    assert found.limits == Limits(concurrency=8, budget=None, images=None, timeout=600.0)
+    assert found.limits == Limits(concurrency=8, budget=None, images=None, timeout=600.0, on_blocked="stop")
     assert found.retry == Retry(attempts=4, on_unknown="retry", allowance=None)
     assert (found.project, found.samples, found.output_path) == ("", 1, None)
     assert found.variants == (Variant("openai", "gpt-image-2", Operation.GENERATE, (), ()),)

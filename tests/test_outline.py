@@ -401,7 +401,7 @@ def more_parameters(entry: Provider) -> Provider:
 
 
 def fewer_rules(entry: Provider) -> Provider:
-    return replace(entry, rules=(), prompt_most=64_000, keepalive=9.0, idempotency=True, document="newer")
+    return replace(entry, rules=(), prompt_most=64_000, keepalive=9.0, idempotency=86_400.0, document="newer")
 
 
 def priced(entry: Provider) -> Provider:

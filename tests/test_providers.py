@@ -114,7 +114,7 @@ def test_how_images_are_taken_is_told_in_numbers() -> None:
 def test_what_no_provider_has_yet_is_told_too() -> None:
     square = Intake(path="x", form="images", square=True)
     other = replace(
-        catalog.providers()["myrouter"], price=Price(image=0.02), idempotency=True, edit=square, prompt_most=None
+        catalog.providers()["myrouter"], price=Price(image=0.02), idempotency=86_400.0, edit=square, prompt_most=None
     )
     text = page(other)
     for words in ("one square image", "images: in USD for each", "is billed once", "no limit is known"):

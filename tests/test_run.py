@@ -317,7 +317,7 @@ def test_an_image_refused_after_it_was_made_may_have_been_billed(world: World) -
 
 def test_what_is_held_waits_for_a_person_and_keeps_its_purchase(bad: Start) -> None:
     world = bad("--script", "cut")
-    changes: dict[str, object] = {"retry": {"on_unknown": "hold"}, "provider": world.provider(idempotency=True)}
+    changes: dict[str, object] = {"retry": {"on_unknown": "hold"}, "provider": world.provider(idempotency="24h")}
     assert (world.run(**changes).exit_code, world.states()) == (3, {"held": 1})
     assert (world.run(**changes).exit_code, len(world.charges())) == (3, 1)
     assert world.command("retry", "otters.yaml", "--held").returncode == 0
@@ -328,7 +328,7 @@ def test_what_is_held_waits_for_a_person_and_keeps_its_purchase(bad: Start) -> N
 
 def test_a_new_purchase_has_a_new_idempotency_key(bad: Start) -> None:
     world = bad("--script", "badpng")
-    changes: dict[str, object] = {"retry": {"duplicate_allowance": 1}, "provider": world.provider(idempotency=True)}
+    changes: dict[str, object] = {"retry": {"duplicate_allowance": 1}, "provider": world.provider(idempotency="24h")}
     assert world.run(**changes).exit_code == 0
     assert len({charge["idempotency_key"] for charge in world.charges()}) == 2
 

@@ -455,7 +455,7 @@ def test_edits_and_variations_are_not_underlined(text: str) -> None:
     [
         "{name: openai}",
         "{name: aimlapi, price: {image: 0.04}, links: [cdn.example.com, '*.example.org', '*']}",
-        "{name: onerouter, prompt_most: '4000', idempotency: true, models: {gpt-2-image: gpt-image-2}}",
+        "{name: onerouter, prompt_most: '4000', idempotency: 24h, models: {gpt-2-image: gpt-image-2}}",
         "{name: openai, parameters: {quality: {kind: text, values: [hd, 2], default: 2}, steps: {kind: integer}}}",
         "{name: openai, send: {user: me}, edit: {path: images/edits, mask: white, most: '4', square: yes}}",
         "{dialect: localai, base_url: 'http://localhost:8080/v1', edit: {path: inpaint, mask_needed: true, mask: ''}}",
@@ -506,7 +506,7 @@ HOST: dict[str, st.SearchStrategy[object]] = {
     "api_key_env": st.just("MY_KEY"),
     "price": st.sampled_from([{"image": 0}, {"image": "0.04"}, {"text_in": 5, "image_out": 3e1, "text_out": None}]),
     "prompt_most": st.integers(100, 10**6) | st.just("4000"),
-    "idempotency": st.booleans(),
+    "idempotency": st.sampled_from(["24h", 3600, "90m"]),
     "links": st.lists(st.sampled_from(["*", "*.example.com", "CDN.example.com", "127.0.0.1"])),
     "models": st.sampled_from([{}, {"mine": "gpt-image-2"}]),
     "send": st.sampled_from([{}, {"user": "me"}]),

@@ -174,7 +174,7 @@ class Provider:
     price: Price | None = None
     models: Mapping[str, str] = Field(default_factory=dict)
     prompt_most: int | None = None
-    idempotency: bool = False
+    idempotency: float = 0.0
     keepalive: float = 2.0
     generate: Path = "images/generations"
     edit: Intake | None = None

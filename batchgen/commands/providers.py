@@ -176,8 +176,8 @@ def facts(provider: Provider, environ: Mapping[str, str]) -> Iterator[tuple[str,
     for name, model in provider.models.items():
         yield "Model", f"{name} is {model}"
     yield "Price", f"{priced(provider)}: {PRICED[priced(provider)].format(source=source(provider))}"
-    twice = "is billed once" if provider.idempotency else "may be billed twice"
-    yield "Idempotency", f"{'yes' if provider.idempotency else 'no'}: a request that is sent twice {twice}"
+    hours = f"for {provider.idempotency / 3600:g} h: so long, a request that is sent twice is billed once"
+    yield "Idempotency", hours if provider.idempotency else "no: a request that is sent twice may be billed twice"
     yield from zip_longest(["Rules"][: len(provider.rules)], (rule.says for rule in provider.rules), fillvalue="")
 
 

@@ -1,0 +1,123 @@
+"""How single values of a manifest are read: words, names, addresses, amounts, times; ValueError says what is wrong."""
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from batchgen import catalog
+from batchgen.problems import not_one_of, shown, unfit
+
+NANO = 10**9
+"""Money is counted in nano-dollars."""
+USD_MOST = 10**12
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
+_HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?")
+_NEARLY_A_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:(s)ec|(m)in|(h)(?:ou)?r)[a-z]*", re.IGNORECASE)
+_NEARLY_A_NUMBER = re.compile(r"\$? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]+)? ?(?:\$|usd|dollars?)?", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _scalar(value: object) -> object:
+    if value is None:
+        raise ValueError("is empty: give a value")
+    if isinstance(value, (list, dict)):
+        raise ValueError(f"must be text, not {shown(value)}")
+    return value
+
+
+def _word(value: object) -> object:
+    if says := unfit(str(_scalar(value))):
+        raise ValueError(says)
+    return value
+
+
+def _name(value: object) -> object:
+    if not _NAME.fullmatch(str(_word(value))) or str(value).endswith("."):
+        raise ValueError(
+            "must be a folder's name: up to 100 letters, digits, . _ -, not beginning or ending with a dot"
+        )
+    return value
+
+
+def url(value: object) -> str:
+    if isinstance(value, str) and _URL.fullmatch(value):
+        return value.rstrip("/")
+    host = re.split("[:/]", str(value))[0]
+    meant = f"{'http' if catalog.loopback(host) else 'https'}://{value}{'' if '/' in str(value) else '/v1'}"
+    hint = f" (did you mean {meant}?)" if "." in host or catalog.loopback(host) else ""
+    raise ValueError(f"must look like https://host/v1: no user name, no query{hint if _URL.fullmatch(meant) else ''}")
+
+
+def dialect(value: str) -> str:
+    known = sorted(name for name, provider in catalog.providers().items() if not provider.pretend)
+    if value not in known:
+        raise ValueError(not_one_of(value, known))
+    return value
+
+
+def _link(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a host such as cdn.example.com, *.example.com or * (any public one)")
+    return value.lower()
+
+
+def prompts(value: object) -> object:
+    if not isinstance(value, (list, dict)):
+        raise ValueError('must be a list: begin each prompt\'s line with "- "')
+    return value
+
+
+def whole(value: object) -> object:
+    """Quotes do not matter."""
+    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) else value
+
+
+def usd(value: object) -> int:
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount < USD_MOST:
+        raise ValueError(f"{shown(value)} is not an amount in USD, such as 12.50{plainly(value)}")
+    return int(amount * NANO)
+
+
+def plainly(value: object) -> str:
+    """` (write 1000)` for $1,000 and its like, or nothing."""
+    found = _NEARLY_A_NUMBER.fullmatch(value) if isinstance(value, str) else None
+    plain = f"{found[1].replace(',', '')}{found[2] or ''}" if found else value
+    return f" (write {plain})" if plain != value else ""
+
+
+def seconds(value: object) -> float:
+    match = _TIME.fullmatch(str(value))
+    seconds = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
+    if isinstance(value, bool) or not 0 < seconds <= 86_400:
+        close = _NEARLY_A_TIME.fullmatch(str(value))
+        hint = f" (did you mean {close[1]}{close[close.lastindex or 0].lower()}?)" if close else ""
+        raise ValueError(f"{shown(value)} is not a time such as 90s, 10m or 1h (up to 24h){hint}")
+    return seconds
+
+
+def allowance(value: object) -> Decimal | int:
+    """A share of the estimate as a Decimal, or an amount in nano-dollars."""
+    text = str(value)
+    try:
+        share = Decimal(text.removesuffix("%").strip()) / 100
+        if not text.endswith("%") or 0 <= share <= 1:
+            return share if text.endswith("%") else usd(value)
+    except (ArithmeticError, ValueError):
+        pass
+    raise ValueError(f"{shown(value)} is neither a share such as 1% nor an amount in USD such as 12.50")
+
+
+Scalar = Annotated[object, AfterValidator(_scalar)]  # text that may look like a number: the document has its spelling
+Word = Annotated[object, AfterValidator(_word)]
+Name = Annotated[object, AfterValidator(_name)]
+Positive = Annotated[int, Field(ge=1), BeforeValidator(whole)]
+Link = Annotated[str, AfterValidator(_link)]
