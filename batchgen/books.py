@@ -70,6 +70,15 @@ def holder(ledger: Path) -> str:
     return f" (process {row['pid']} on {row['host']}, since {row['started_at']})"
 
 
+def avoided(db: sqlite3.Connection) -> int:
+    """What it would take, at most, to send again what is held and may have been paid for; nano-dollars."""
+    (found,) = db.execute(
+        "SELECT coalesce(sum((SELECT max(a.cost_high) FROM attempts a WHERE a.task = t.seq)), 0) FROM tasks t"
+        " WHERE t.state = 'held' AND t.wanted = 'yes'"
+    ).fetchone()
+    return int(found)
+
+
 def last_run(db: sqlite3.Connection) -> Row | None:
     """The process that works on the folder, or was the last to."""
     row = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
@@ -211,37 +220,6 @@ def wanted_images(db: sqlite3.Connection) -> Iterator[Row]:
     return (dict(row) for row in db.execute(sql))
 
 
-def troubles(db: sqlite3.Connection) -> list[str]:
-    """What contradicts itself inside the ledger, in sentences; SQLite's own checks first."""
-    found = [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"]
-    found += [
-        f"SQLite: a row of {row[0]} refers to nothing" for row in db.execute("PRAGMA foreign_key_check").fetchall()
-    ]
-    for sentence, sql in TROUBLES.items():
-        found += [sentence.format(row[0]) for row in db.execute(sql).fetchall()]
-    return found
-
-
-TROUBLES = {
-    "task {} is done and has no saved image": (
-        "SELECT key FROM tasks t WHERE state = 'done'"
-        " AND NOT EXISTS (SELECT 1 FROM images i WHERE i.task = t.seq AND i.state = 'saved')"
-    ),
-    "task {} is done and has no paid attempt": (
-        "SELECT key FROM tasks t WHERE state = 'done'"
-        " AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.task = t.seq AND a.state = 'paid')"
-    ),
-    "task {} has images and is not done": (
-        "SELECT key FROM tasks t WHERE state <> 'done'"
-        " AND EXISTS (SELECT 1 FROM images i WHERE i.task = t.seq AND i.state = 'saved')"
-    ),
-    "task {} was paid for twice": (
-        "SELECT t.key FROM attempts a JOIN tasks t ON t.seq = a.task WHERE a.state = 'paid'"
-        " GROUP BY a.task HAVING count(*) > 1"
-    ),
-}
-
-
 def _one(db: sqlite3.Connection, sql: str) -> Row:
     return dict(db.execute(sql).fetchone())
 
@@ -278,3 +256,13 @@ def bought(db: sqlite3.Connection, month: str = "") -> list[Bought]:
     ).fetchall()
     counted, rows = dict(tuple(row) for row in images), [dict(row) for row in spent]
     return [Bought(images=counted.get(row.pop("variant"), 0), **row) for row in rows]
+
+
+def sent(db: sqlite3.Connection) -> Iterator[Row]:
+    """Every attempt with its bounds and what it asked for, for whoever holds it against a bill."""
+    sql = (
+        "SELECT a.id, a.request_id, a.state, a.images, a.cost_low, a.cost_high, a.sent_at, a.ended_at,"
+        f" v.provider, v.model, v.operation, v.params, v.axes FROM {ATTEMPTS}"
+        " JOIN variants v ON v.id = t.variant ORDER BY a.seq"
+    )
+    return (dict(row) for row in db.execute(sql))

@@ -30,7 +30,7 @@ def reopen(db: sqlite3.Connection, states: Sequence[TaskState]) -> int:
     """Send tasks that ended without an image back to the queue, with fresh tries; also those that were waived."""
     marks = ", ".join("?" * len(states))
     sql = (
-        "UPDATE tasks SET state = 'todo', tries = 0, wanted = 'yes'"
+        "UPDATE tasks SET state = 'todo', tries = 0, replay = 0, wanted = 'yes'"
         f" WHERE wanted IN ('yes', 'waived') AND state IN ({marks})"
     )
     return db.execute(sql, [str(state) for state in states]).rowcount

@@ -74,6 +74,10 @@ class Unsent(Transient):
     """The request never left: no connection was made."""
 
 
+class Busy(Transient):
+    """The same purchase is on its way: its outcome can be had under the same key in a while."""
+
+
 class Unknown(ProviderError):
     """The request left and its fate is not known: perhaps billed. `on_unknown` decides."""
 

@@ -7,9 +7,9 @@ import anyio
 import anyio.to_thread
 import tenacity
 
-from batchgen import links, settle
+from batchgen import links, records, settle
 from batchgen.attempt import perform
-from batchgen.errors import Blocked, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
+from batchgen.errors import Blocked, Busy, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
 from batchgen.lane import Lane, Slot, Stopped
 from batchgen.ledger import Ledger
 from batchgen.limits import backoff
@@ -89,6 +89,9 @@ class Errand:
         try:
             async with buyer.lane.slot() as slot:
                 attempt = self.attempt or await self._begin()
+                if attempt is None:
+                    self._forgotten()
+                    return None
                 settled, error = await self._perform(attempt, slot, buy=not resumed)
         except BaseException:
             if self.attempt is None:
@@ -99,11 +102,17 @@ class Errand:
         await self._settle(attempt, settled)
         return self._next(settled, error)
 
-    async def _begin(self) -> Attempt:
-        money = self._buyer.purse.quote(self._task)
-        high = money.high if money else None
-        self.attempt = await self._buyer.ledger.begin(self._task, self._buyer.lane.name, self._buyer.engine, high)
+    async def _begin(self) -> Attempt | None:
+        """The attempt as it is written down; None where the task is held instead."""
+        buyer, money = self._buyer, self._buyer.purse.quote(self._task)
+        high, lifetime = money.high if money else None, buyer.lane.provider.idempotency
+        self.attempt = await buyer.ledger.begin(self._task, buyer.lane.name, buyer.engine, high, lifetime)
         return self.attempt
+
+    def _forgotten(self) -> None:
+        """The provider knows the key no more under which the task could be sent again for nothing: it is held."""
+        self._buyer.purse.cancel(self._task)
+        self._buyer.settled(self._task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
 
     async def _perform(self, attempt: Attempt, slot: Slot, buy: bool) -> tuple[Settlement | None, ProviderError | None]:
         """What came of an attempt; no settlement where it is bought and its images are still to be had."""
@@ -124,20 +133,25 @@ class Errand:
                 return self._failure(attempt, error), error
             return None, error
         except ProviderError as error:
-            return self._failure(attempt, error), error
+            failed = self._failure(attempt, error)
+            if buy:
+                self._tell(error, slot.ticket)
+            return failed, error
         except anyio.get_cancelled_exc_class():
             await self._abandon(attempt)
             raise
-        return self._heard(attempt, outcome)
+        return self._heard(attempt, outcome, slot.ticket)
 
-    def _heard(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, ProviderError | None]:
-        purse = self._buyer.purse
-        self._buyer.lane.breaker.answered()
+    def _heard(self, attempt: Attempt, outcome: Outcome, ticket: int) -> tuple[Settlement, ProviderError | None]:
+        purse, lane = self._buyer.purse, self._buyer.lane
+        lane.breaker.answered()
         settled = settle.success(attempt, outcome, purse.tariff(self._task.variant), purse.quote(self._task))
         error = settle.broken(outcome)
         if error is None:
-            return settled, None
+            lane.succeeded(ticket)
+            return replace(settled, sole=self._sole(attempt)), None
         failed = self._failure(attempt, error)
+        lane.troubled(ticket, error)
         return replace(
             failed,
             images=outcome.images,
@@ -149,26 +163,43 @@ class Errand:
 
     def _failure(self, attempt: Attempt, error: ProviderError) -> Settlement:
         error.args = (clean(self._buyer.lane.redact(str(error))),)  # before it reaches a ledger, a log or an eye
-        case = Case(attempt, self._tries, self._buyer.policy, self._buyer.purse.allowance)
+        lane, lifetime = self._buyer.lane, self._buyer.lane.provider.idempotency
+        case = Case(
+            attempt,
+            self._tries,
+            self._buyer.policy,
+            self._buyer.purse.allowance,
+            replay=attempt.remembered(lifetime, at=records.now()),
+            sole=self._sole(attempt),
+            probe=lane.gate.closed,
+        )
         settled = settle.failure(case, error)
         self._buyer.purse.allowance.reserve(settled.allowance)
-        self._tell(error)
         return self._requeued(settled) if self._resumed else settled
 
-    def _tell(self, error: ProviderError) -> None:
-        """Let the lane's breaker know."""
+    def _sole(self, attempt: Attempt) -> bool:
+        """Whether the provider knew its purchase's key when it was sent, so that it charged that no second time."""
+        return attempt.remembered(self._buyer.lane.provider.idempotency)
+
+    def _tell(self, error: ProviderError, ticket: int) -> None:
+        """Let the lane know what its provider made of a request that let itself be sent with that ticket."""
         lane = self._buyer.lane
         if isinstance(error, Blocked):
-            lane.block(error)
+            lane.block(error, ticket)
         elif isinstance(error, Refused):
             lane.breaker.answered()
+            lane.succeeded(ticket)
         elif isinstance(error, Rejected):
+            lane.succeeded(ticket)
             if lane.breaker.rejected(f"{error.status} {error.code} {error}"):
                 lane.block(Blocked(f"its first answers were all the same: {error}", code=error.code))
-        elif not isinstance(error, Unsent):
+        elif isinstance(error, Unsent):
+            lane.troubled(ticket, error)
+            if lane.breaker.unsent(anyio.current_time()):
+                lane.block(Blocked(f"it was never reached: {error}", code=error.code))
+        elif not isinstance(error, Busy):
             lane.breaker.connected()
-        elif lane.breaker.unsent(anyio.current_time()):
-            lane.block(Blocked(f"it was never reached: {error}", code=error.code))
+            lane.troubled(ticket, error)
 
     async def _abandon(self, attempt: Attempt) -> None:
         """Cancelled on the way: without a whole answer its fate is unknown; what is spooled, the next run finishes."""
@@ -207,9 +238,10 @@ class Errand:
 
     async def _settle(self, attempt: Attempt, settled: Settlement) -> None:
         buyer, bench = self._buyer, self._buyer.lane.bench
-        await buyer.ledger.settle(attempt, settled)
+        relieved = await buyer.ledger.settle(attempt, settled)
         self.attempt = None
-        buyer.purse.settle(attempt, settled)
+        self._task = replace(self._task, replay=settled.replay)
+        buyer.purse.settle(attempt, settled, relieved)
         buyer.settled(attempt.task, settled)
         if settled.attempt is AttemptState.UNUSABLE:  # that answer is kept for a person to look at
             await anyio.to_thread.run_sync(bench.spool.censor, attempt.id, buyer.lane.secrets, limiter=bench.threads)

@@ -1,10 +1,11 @@
 """A run from open to close: recover, enqueue, drive an engine, close. What the verbs and the Python API share."""
 
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from batchgen.catalog import Provider
 from batchgen.client import Access
 from batchgen.dialects import DIALECTS
 from batchgen.engines import local
-from batchgen.errors import BatchgenError, StorageError, UsageError
+from batchgen.errors import BatchgenError, StorageError, UsageError, alone
 from batchgen.expand import Expansion
 from batchgen.folder import Folder
 from batchgen.forecast import Plan
@@ -26,7 +27,7 @@ from batchgen.lane import Lane
 from batchgen.ledger import Ledger
 from batchgen.limits import Cap
 from batchgen.manifest import Manifest
-from batchgen.progress import Progress
+from batchgen.progress import Progress, Wait
 from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
@@ -35,6 +36,7 @@ from batchgen.text import clean
 from batchgen.wanted import Change, Wanted
 
 BLOCK = 500  # tasks that are enqueued in one transaction
+NOTE_EVERY = 2.0  # seconds
 THREADS = 4  # that parse, decode and write: more would only wait for the same disk
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
 LOST = (
@@ -144,7 +146,7 @@ class Job:
             folder=manifest.folder,
             trusted=provider.trusted,
         )
-        return Lane(provider, bench, access, limits.concurrency)
+        return Lane(provider, bench, access, limits.concurrency, patient=limits.on_blocked == "wait")
 
     async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> Ended:
         """Drive, and write down how it ended, however it ended."""
@@ -183,7 +185,22 @@ class Job:
         policy = Policy(retry.attempts, retry.on_unknown == "retry")
         buyers = [Buyer(books, lane, purse, policy, self.progress.settled, local.NAME) for lane in lanes]
         self.started.set()
-        return await local.drive(buyers, resumed)
+        with alone():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._note_waits, books)
+                cap = await local.drive(buyers, resumed)
+                tasks.cancel_scope.cancel()
+        return cap
+
+    async def _note_waits(self, books: Ledger) -> None:
+        """Write down what is waited for, as it changes, so that others can be told."""
+        noted: list[Wait] = []
+        while True:
+            await anyio.sleep(NOTE_EVERY)
+            waits = self.progress.waits()
+            if waits != noted:
+                noted = waits
+                await books.wait(json.dumps([asdict(wait) for wait in waits]))
 
     async def _recover(self, books: Ledger, spool: Spool) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""

@@ -1,4 +1,4 @@
-"""A lane: one provider and key, with its clients, its breaker, and the tasks that wait for their next try."""
+"""A lane: one provider and key, with its clients, its gate and breaker, and the tasks that wait for their next try."""
 
 import asyncio
 import random
@@ -12,7 +12,8 @@ import anyio.to_thread
 from batchgen.attempt import Bench, Send
 from batchgen.catalog import Provider
 from batchgen.client import Access, Client, Sink
-from batchgen.errors import Blocked
+from batchgen.errors import Blocked, ProviderError
+from batchgen.gate import PATIENCE, Gate
 from batchgen.limits import Breaker
 from batchgen.task import Attempt
 from batchgen.wire import Reply, Request
@@ -25,21 +26,28 @@ class Stopped(Exception):
 
 
 class Lane:
-    """`width` requests at most are open at once, each on a client of its own."""
+    """`width` requests at most are open at once, each on a client of its own.
 
-    def __init__(self, provider: Provider, bench: Bench, access: Access, width: int) -> None:
+    With `patient` a provider that wants a person, for the key or the credit, is tried now and then.
+    """
+
+    def __init__(self, provider: Provider, bench: Bench, access: Access, width: int, patient: bool = False) -> None:
         self.provider = provider
         self.name = provider.identity
         self.bench = bench
         self.width = width
         self.breaker = Breaker()
         self.chance = random.Random()
+        self.gate = Gate(width, self.chance)
+        self.patient = patient
         self.blocked: Blocked | None = None
         self.open = 0
+        self.queued = 0  # that wait for the gate
         self.waiting: dict[str, str] = {}  # task's key → why it waits
         self._access = access
         self._halt = anyio.Event()
-        self._slots = anyio.Semaphore(width)
+        self._changed = anyio.Event()
+        self._turns = {True: anyio.Lock(), False: anyio.Lock()}  # those who buy, and those who fetch what is bought
         self._idle: list[Client] = []  # the last one used goes first: few connections stay warm, the rest lapse
         self._stack = AsyncExitStack()
 
@@ -58,38 +66,84 @@ class Lane:
     def stop(self) -> None:
         """Send nothing new; what is on its way is finished."""
         self._halt.set()
+        self._change()
 
-    def block(self, error: Blocked) -> None:
-        """Stop until a person acts; the first reason is the one that is told."""
+    def block(self, error: Blocked, ticket: int = 0) -> None:
+        """Stop until a person acts; the first reason is the one that is told.
+
+        A lane that is patient tries again now and then, where it was the provider that said so.
+        """
         self.blocked = self.blocked or error
-        self.stop()
+        if self.patient and error.status:
+            self.gate.blocked(ticket, anyio.current_time(), f"{error.status} {error.code}")
+            self._change()
+        else:
+            self.stop()
+
+    def succeeded(self, ticket: int) -> None:
+        """The provider answered as it should."""
+        self.gate.succeeded(ticket)
+        if ticket == self.gate.ticket and not self.stopped:
+            self.blocked = None
+        self._change()
+
+    def troubled(self, ticket: int, error: ProviderError) -> None:
+        """The provider, or the way to it, failed a request; where it never does anything else, the lane stops."""
+        now, why = anyio.current_time(), f"{error.status or ''} {error.code}".strip()
+        heard = self.gate.limited if error.status == 429 else self.gate.troubled
+        heard(ticket, now, error.retry_after, why)
+        if self.gate.hopeless(now) and not self.patient:
+            self.block(Blocked(f"nothing else came for {PATIENCE / 3600:g} hours: {error}", code=error.code))
+        self._change()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator["Slot"]:
-        """An open request's place, once fewer than `width` are open; Stopped where none may be sent any more."""
+        """An open request's place, once the gate lets it through; Stopped where none may be sent any more."""
         slot = Slot(self)
-        await slot.take()
+        await slot.take(buys=True)
         try:
-            if self.stopped:
-                raise Stopped
             yield slot
         finally:
             slot.leave()
 
-    async def lend(self) -> Client:
-        await self._slots.acquire()
-        self.open += 1
+    async def lend(self, buys: bool) -> Client:
+        """A client, in turn. Those who fetch what is bought wait for a place alone, whatever gate and lane do."""
+        self.queued += buys
+        try:
+            async with self._turns[buys]:
+                while not (buys and self.stopped) and self.open >= self._most(buys):
+                    await self._change_or(self.gate.until if buys else 0.0)
+                if buys and self.stopped:
+                    raise Stopped
+                self.open += 1
+        finally:
+            self.queued -= buys
         try:
             return self._idle.pop() if self._idle else await self._stack.enter_async_context(Client(self._access))
         except BaseException:
-            self.open -= 1
-            self._slots.release()
+            self._leave()
             raise
 
+    def _most(self, buys: bool) -> int:
+        return self.gate.most(anyio.current_time()) if buys else self.width
+
+    async def _change_or(self, until: float) -> None:
+        """Wait until something changes, or for the time when the gate opens."""
+        left = until - anyio.current_time()
+        with anyio.move_on_after(left if left > 0 else None):
+            await self._changed.wait()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
     def take_back(self, client: Client) -> None:
-        self.open -= 1
         self._idle.append(client)
-        self._slots.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.open -= 1
+        self._change()
 
     def sender(self, slot: "Slot", attempt: Attempt) -> Send:
         """How an attempt's requests are sent: with its id, and its purchase's key where the provider honours one."""
@@ -135,9 +189,12 @@ class Slot:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._client: Client | None = None
+        self.ticket = 0  # of the gate's, when it was let through
 
-    async def take(self) -> Client:
-        self._client = self._client or await self._lane.lend()
+    async def take(self, buys: bool = False) -> Client:
+        if self._client is None:
+            self._client = await self._lane.lend(buys)
+            self.ticket = self._lane.gate.ticket if buys else self.ticket
         return self._client
 
     async def send(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:

@@ -92,11 +92,16 @@ class Ledger:
 
         self.run = await self._write(work)
 
+    async def wait(self, waits: str) -> None:
+        """Note what is waited for, as JSON, for those who look at the ledger."""
+        sql = "UPDATE runs SET waits = ? WHERE id = ?"
+        await self._write(lambda db: db.execute(sql, (waits, self.run)).rowcount)
+
     async def end(self, exit_code: int, reason: str) -> None:
         await self._write(
             lambda db: (
                 db.execute(
-                    "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ? WHERE id = ?",
+                    "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ?, waits = '[]' WHERE id = ?",
                     (records.now(), exit_code, reason, self.run),
                 ).rowcount
             )
@@ -139,14 +144,14 @@ class Ledger:
         return await self._write(work)
 
     def _task(self, db: sqlite3.Connection, seq: int) -> Task:
-        key, variant, prompt, sample, take, path, tokens, tries = db.execute(
-            "SELECT t.key, t.variant, p.text, t.sample, t.take, t.path, t.input_tokens, t.tries"
+        key, variant, prompt, sample, take, path, tokens, tries, replay = db.execute(
+            "SELECT t.key, t.variant, p.text, t.sample, t.take, t.path, t.input_tokens, t.tries, t.replay"
             " FROM tasks t JOIN prompts p ON p.id = t.prompt WHERE t.seq = ?",
             (seq,),
         ).fetchone()
         known = self._variant(db, variant)
         inputs = () if known.operation is Operation.GENERATE else records.inputs(db, seq)
-        return Task(key, known, prompt, sample, take, path, inputs, tokens, seq, tries)
+        return Task(key, known, prompt, sample, take, path, inputs, tokens, seq, tries, bool(replay))
 
     def _variant(self, db: sqlite3.Connection, found: int) -> Variant:
         if found not in self._variants:
@@ -160,35 +165,49 @@ class Ledger:
         sql = "UPDATE tasks SET state = 'todo' WHERE seq = ? AND state = 'doing'"
         await self._write(lambda db: db.executemany(sql, rows).rowcount)
 
-    async def begin(self, task: Task, lane: str, engine: str, cost_high: int | None) -> Attempt:
-        """Write down that a task is being sent, at its highest price. Only after this may the socket be opened."""
+    async def begin(
+        self, task: Task, lane: str, engine: str, cost_high: int | None, lifetime: float = 0.0
+    ) -> Attempt | None:
+        """Write down that a task is being sent, at its highest price. Only after this may the socket be opened.
 
-        def work(db: sqlite3.Connection) -> Attempt:
-            attempt = Attempt(uuid.uuid4().hex, task, records.purchase(db, task), lane, cost_high)
+        None, and the task is held, where it may be sent again only under a key that the provider, who remembers keys
+        for `lifetime` seconds, has forgotten by now.
+        """
+
+        def work(db: sqlite3.Connection) -> Attempt | None:
+            purchase, since = records.purchase(db, task)
+            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, sent=records.now(), since=since)
+            if task.replay and not attempt.remembered(lifetime):
+                db.execute("UPDATE tasks SET state = 'held', replay = 0 WHERE seq = ?", (task.seq,))
+                return None
             db.execute(
                 "INSERT INTO attempts"
                 " (id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?)",
                 (attempt.id, task.seq, self.run, attempt.purchase, lane, engine, task.variant.images)
-                + (None if cost_high is None else 0, cost_high, records.now()),
+                + (None if cost_high is None else 0, cost_high, attempt.sent),
             )
             return attempt
 
         return await self._write(work)
 
-    async def settle(self, attempt: Attempt, settled: Settlement) -> None:
-        """Write down how an attempt ended, its usage, cost and images, and what becomes of its task: all or nothing."""
+    async def settle(self, attempt: Attempt, settled: Settlement) -> int:
+        """Write down how an attempt ended, its usage, cost and images, and what becomes of its task: all or nothing.
 
-        def work(db: sqlite3.Connection) -> None:
+        Returns what earlier sendings of its purchase may have cost and now cannot; nano-dollars.
+        """
+
+        def work(db: sqlite3.Connection) -> int:
             row = records.settle_attempt(db, attempt, settled)
             for image in settled.images:
                 records.add_image(db, attempt.task.seq, row, image)
             db.execute(
-                "UPDATE tasks SET state = ?, tries = tries + ? WHERE seq = ?",
-                (str(settled.task), settled.used_up, attempt.task.seq),
+                "UPDATE tasks SET state = ?, tries = tries + ?, replay = ? WHERE seq = ?",
+                (str(settled.task), settled.used_up, settled.replay, attempt.task.seq),
             )
+            return records.relieve(db, attempt) if settled.sole else 0
 
-        await self._write(work)
+        return await self._write(work)
 
     async def accept(self, attempt: Attempt) -> None:
         """The provider holds what was bought, under its handle: asking again is free, buying again is not."""
@@ -202,8 +221,9 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
-                "SELECT id, task, purchase, lane, cost_high, handle FROM attempts"
-                " WHERE state IN ('sending', 'accepted') ORDER BY seq"
+                "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, (SELECT min(b.sent_at)"
+                " FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)"
+                " FROM attempts a WHERE a.state IN ('sending', 'accepted') ORDER BY a.seq"
             ).fetchall()
             return [Attempt(row[0], self._task(db, row[1]), *row[2:]) for row in rows]
 

@@ -1,14 +1,30 @@
 """How far a run is, for whoever watches it."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from batchgen.lane import Lane
 from batchgen.purse import Purse
 from batchgen.task import ImageState, Settlement, Task, TaskState
 
 OVER = frozenset({TaskState.DONE, TaskState.REFUSED, TaskState.FAILED, TaskState.HELD})
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """So many tasks of a provider wait, and why; `until` is when the next is let through, in UTC, if that is known."""
+
+    lane: str
+    why: str
+    tasks: int
+    until: str = ""
+
+    def __str__(self) -> str:
+        then = f", until {self.until[11:19]} UTC" if self.until else ""
+        return f"{self.tasks} wait: {self.why}{then}"
 
 
 @dataclass(slots=True)
@@ -48,9 +64,18 @@ class Progress:
             self.states[settled.task] += 1
             self.states[TaskState.TODO] -= 1
 
-    def waiting(self) -> dict[str, int]:
-        """Why tasks wait for their next try, and how many do."""
-        reasons: dict[str, int] = {}
-        for why in (why for lane in self.lanes for why in lane.waiting.values()):
-            reasons[why] = reasons.get(why, 0) + 1
-        return reasons
+    def waits(self) -> list[Wait]:
+        """Why tasks wait for their next try, and how many do; and those that no gate lets through."""
+        return [wait for lane in self.lanes for wait in _waits(lane)]
+
+
+def _waits(lane: Lane) -> Iterator[Wait]:
+    yield from (Wait(lane.name, why, count) for why, count in Counter(lane.waiting.values()).items())
+    if lane.gate.why and lane.queued:
+        yield Wait(lane.name, lane.gate.why, lane.queued, _clock(lane.gate.until))
+
+
+def _clock(until: float) -> str:
+    """A moment of the event loop's clock, the monotonic one, in UTC, to the second; nothing where it has passed."""
+    left = until - time.monotonic()
+    return (datetime.now(UTC) + timedelta(seconds=left)).isoformat(timespec="seconds") if left > 0 else ""

@@ -86,8 +86,9 @@ class Purse:
         """Nothing was sent: put back what was set aside."""
         self._close(task, self._most(task), images=0, cost=0)
 
-    def settle(self, attempt: Attempt, settled: Settlement) -> None:
-        """Replace what was set aside by what it came to."""
+    def settle(self, attempt: Attempt, settled: Settlement, relieved: int = 0) -> None:
+        """Replace what was set aside by what it came to; `relieved` is what earlier sendings cannot cost any more."""
+        self.budget.settle(relieved, 0)
         bought = settled.attempt not in (AttemptState.REJECTED, AttemptState.UNSENT)
         images = attempt.task.variant.images if bought else 0
         if (settled.cost_high or 0) > (attempt.cost_high or 0):  # the next may be as dear

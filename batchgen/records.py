@@ -81,13 +81,31 @@ def _tokens(usage: Usage | None) -> tuple[int | str | None, ...]:
     return usage.input_text, usage.input_image, *cached, usage.output_image, usage.output_text, usage.total, usage.note
 
 
-def purchase(db: sqlite3.Connection, task: Task) -> str:
-    """The purchase that the next attempt belongs to: the last one's while its fate is unknown, else a new one."""
+def purchase(db: sqlite3.Connection, task: Task) -> tuple[str, str]:
+    """The purchase that the next attempt belongs to, and when it was first sent.
+
+    It is the last one's while its fate is unknown, else a new one, sent now.
+    """
     last = db.execute(
         "SELECT state, purchase FROM attempts WHERE task = ? AND state IN (?, ?, ?) ORDER BY seq DESC LIMIT 1",
         (task.seq, str(AttemptState.UNKNOWN), str(AttemptState.PAID), str(AttemptState.UNUSABLE)),
     ).fetchone()
-    return str(last[1]) if last and last[0] == AttemptState.UNKNOWN else uuid.uuid4().hex
+    if last is None or last[0] != AttemptState.UNKNOWN:
+        return uuid.uuid4().hex, now()
+    sql = "SELECT min(sent_at) FROM attempts WHERE task = ? AND purchase = ?"
+    (since,) = db.execute(sql, (task.seq, last[1])).fetchone()
+    return str(last[1]), str(since)
+
+
+def relieve(db: sqlite3.Connection, attempt: Attempt) -> int:
+    """Take off what earlier sendings of the same purchase may have cost: this one bears it. Returns how much it was."""
+    rows = db.execute(
+        "SELECT seq, coalesce(cost_high, 0) FROM attempts WHERE task = ? AND purchase = ? AND id <> ? AND state = ?",
+        (attempt.task.seq, attempt.purchase, attempt.id, str(AttemptState.UNKNOWN)),
+    ).fetchall()
+    sql = "UPDATE attempts SET cost_low = 0, cost_high = 0 WHERE seq = ?"
+    db.executemany(sql, [(seq,) for seq, _ in rows])
+    return sum(high for _, high in rows)
 
 
 def prompt_id(db: sqlite3.Connection, text: str) -> int:

@@ -46,7 +46,8 @@ def _totals(db: books.Connection) -> Object:
         "not_wanted": books.not_wanted(db),
         "images": books.images(db),
         "attempts": _with_total(books.attempt_states(db)),
-        "cost": _cost(books.money(db), books.spent_on(db), books.models(db)) | {"pretend": _pretend(books.lanes(db))},
+        "cost": _cost(books.money(db), books.spent_on(db), books.models(db))
+        | {"avoided": usd(books.avoided(db)), "pretend": _pretend(books.lanes(db))},
     }
 
 
@@ -108,6 +109,8 @@ def summary(told: Object) -> list[str]:
         lines.append(
             f"Perhaps also  ${cost['unknown']:,.4f}  at most, for {count(lost, 'request')} without a usable answer"
         )
+    if cost["avoided"]:
+        lines.append(f"Avoided       ${cost['avoided']:,.4f}  at most, by not sending again what is held")
     gone = sum(_map(told["not_wanted"]).values())
     if gone:
         spent = cost["spent_on"]["dropped"] + cost["spent_on"]["replaced"]

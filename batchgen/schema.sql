@@ -27,7 +27,8 @@ CREATE TABLE runs (               -- every time a process worked on this folder
   pid INTEGER NOT NULL,
   host TEXT NOT NULL,
   exit_code INTEGER,
-  reason TEXT NOT NULL DEFAULT ''
+  reason TEXT NOT NULL DEFAULT '',
+  waits TEXT NOT NULL DEFAULT '[]'  -- JSON: what it waits for while it works
 ) STRICT;
 
 CREATE TABLE prompts (
@@ -58,7 +59,8 @@ CREATE TABLE tasks (
   input_tokens INTEGER NOT NULL DEFAULT 0,  -- what its images to edit are expected to take
   state TEXT NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'doing', 'done', 'refused', 'failed', 'held')),
   wanted TEXT NOT NULL DEFAULT 'yes',  -- yes; dropped (by the manifest), waived (by hand), forgone (both); or the key
-  tries INTEGER NOT NULL DEFAULT 0     -- attempts used up
+  tries INTEGER NOT NULL DEFAULT 0,    -- attempts used up
+  replay INTEGER NOT NULL DEFAULT 0    -- 1: to be sent again only while the provider remembers its purchase's key
 ) STRICT;
 
 CREATE INDEX tasks_todo ON tasks (lane, seq) WHERE state = 'todo' AND wanted = 'yes';

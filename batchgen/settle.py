@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from batchgen import costs
 from batchgen.catalog import Tariff
 from batchgen.costs import Money
-from batchgen.errors import Blocked, Gone, ProviderError, Refused, Rejected, Unknown, Unsent, Unusable
+from batchgen.errors import Blocked, Busy, Gone, ProviderError, Refused, Rejected, Transient, Unknown, Unsent, Unusable
 from batchgen.limits import Cap
 from batchgen.task import MISSING, Attempt, AttemptState, ImageState, Settlement, Task, TaskState
 from batchgen.wire import Outcome
@@ -21,12 +21,24 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An attempt to be judged: how many tries its task used up before, the rules, and what a re-send may still take."""
+    """An attempt to be judged: how many tries its task used up before, the rules, and what a re-send may still take.
+
+    `replay`: the provider remembers its purchase's key, so that a re-send buys nothing. `sole`: it did when this was
+    sent. `probe`: it was sent to find out whether the provider works again.
+    """
 
     attempt: Attempt
     tries: int
     policy: Policy
     allowance: Cap
+    replay: bool = False
+    sole: bool = False
+    probe: bool = False
+
+    @property
+    def resent(self) -> bool:
+        """Whether it belongs to a purchase whose fate is not known, under a key that its provider remembers."""
+        return self.sole and self.attempt.since != self.attempt.sent
 
 
 def success(attempt: Attempt, outcome: Outcome, tariff: Tariff | None, money: Money | None) -> Settlement:
@@ -96,12 +108,25 @@ def failure(case: Case, error: ProviderError) -> Settlement:
         cost_low=0 if high is not None else None,
         cost_high=high,
         allowance=allowance,
-        used_up=not (isinstance(error, Unsent | Blocked) or error.status == 429),
+        used_up=not _spared(case, error),
+        replay=task in (TaskState.TODO, TaskState.DOING) and not allowance and _replayed(case, error),
+        sole=case.sole and state in (AttemptState.UNKNOWN, AttemptState.UNUSABLE),
         status=error.status,
         code=error.code,
         error=str(error),
         request_id=error.request_id,
     )
+
+
+def _replayed(case: Case, error: ProviderError) -> bool:
+    """Whether the task's next sending is covered by the key of a purchase that is open, and by nothing else."""
+    return case.resent or (case.replay and isinstance(error, Unknown))
+
+
+def _spared(case: Case, error: ProviderError) -> bool:
+    """Whether the task did nothing wrong, so that no try of its is used up."""
+    clear_no = isinstance(error, Transient) and not isinstance(error, Unsent)
+    return isinstance(error, Unsent | Busy | Blocked) or error.status == 429 or (case.probe and clear_no)
 
 
 def _attempt_state(error: ProviderError) -> AttemptState:
@@ -125,15 +150,20 @@ def _task_state(case: Case, error: ProviderError) -> tuple[TaskState, int]:
     if isinstance(error, Rejected):
         return TaskState.FAILED, 0
     if isinstance(error, Unknown | Unusable):
-        return _again(case, last_try, allowed=case.policy.resend_unknown or isinstance(error, Unusable))
-    if isinstance(error, Unsent) or error.status == 429:  # the task did nothing wrong
+        unusable = isinstance(error, Unusable)
+        return _again(case, last_try, unusable, allowed=case.policy.resend_unknown or unusable)
+    if _spared(case, error) or not last_try:
         return TaskState.DOING, 0
-    return (TaskState.FAILED if last_try else TaskState.DOING), 0
+    return (TaskState.HELD if case.resent else TaskState.FAILED), 0
 
 
-def _again(case: Case, last_try: bool, allowed: bool) -> tuple[TaskState, int]:
+def _again(case: Case, last_try: bool, unusable: bool, allowed: bool) -> tuple[TaskState, int]:
     """A second purchase needs the user's allowance; without a price nobody can say whether it holds."""
     price = case.attempt.cost_high
-    if last_try or not allowed or price is None or not case.allowance.fits(price):
+    if last_try or not allowed:
+        return TaskState.HELD, 0
+    if case.replay and not unusable:
+        return TaskState.DOING, 0
+    if price is None or not case.allowance.fits(price):
         return TaskState.HELD, 0
     return TaskState.DOING, price

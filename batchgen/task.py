@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 Params = tuple[tuple[str, object], ...]
@@ -11,6 +12,7 @@ Params = tuple[tuple[str, object], ...]
 TRANSPORT = frozenset({"response_format", "stream", "partial_images", "user", "safety_identifier"})
 """Parameters that change how an image travels, not which image is made: no part of a task's identity."""
 DELIVERIES = ("url", "b64_json")
+SURELY = 0.9  # of the time that a provider says it remembers a key
 
 
 def travels(name: str, value: object) -> bool:
@@ -117,6 +119,7 @@ class Task:
     input_tokens: int = 0
     seq: int = 0  # its row in the ledger
     tries: int = 0  # attempts used up so far
+    replay: bool = False  # to be sent again only while the provider remembers the key of its purchase
 
     @property
     def images(self) -> tuple[Input, ...]:
@@ -132,7 +135,8 @@ class Attempt:
     """One sending of a task. `id` is the X-Client-Request-Id; `purchase` stays the same for a re-send after `unknown`.
 
     `cost_high` is the most it can cost, in nano-dollars; None where no price is known. `handle` is the name under which
-    the provider holds what was bought, where it gave one.
+    the provider holds what was bought, where it gave one. `sent` is when it was sent, `since` when the purchase first
+    was; UTC, as the ledger writes it.
     """
 
     id: str
@@ -141,6 +145,14 @@ class Attempt:
     lane: str
     cost_high: int | None
     handle: str = ""
+    sent: str = ""
+    since: str = ""
+
+    def remembered(self, lifetime: float, at: str = "") -> bool:
+        """Whether its purchase's key was remembered at that moment, or when it was sent, by a provider that does so
+        for `lifetime` seconds; with a margin, and never where the clock has gone back."""
+        first, then = (datetime.fromisoformat(time) for time in (self.since, at or self.sent))
+        return 0 <= (then - first).total_seconds() < lifetime * SURELY
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +202,9 @@ class Settlement:
     """How an attempt ended, and what that makes of its task.
 
     The bill lies between `cost_low` and `cost_high`, nano-dollars (None: no price is known). `allowance` is what a
-    re-send after it takes from duplicate_allowance; `used_up` says whether it counts against retry.attempts. `said` are
-    the values that took effect, as the provider named them.
+    re-send after it takes from duplicate_allowance; `used_up` says whether it counts against retry.attempts. `replay`:
+    a re-send costs nothing while the provider remembers the key; `sole`: whatever was sent before of the same purchase
+    was not charged beside this. `said` are the values that took effect, as the provider named them.
     """
 
     attempt: AttemptState
@@ -201,6 +214,8 @@ class Settlement:
     estimated: bool = False
     allowance: int = 0
     used_up: bool = True
+    replay: bool = False
+    sole: bool = False
     images: tuple[Image, ...] = ()
     usage: Usage | None = None
     said: Params = ()

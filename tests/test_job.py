@@ -72,7 +72,7 @@ def test_progress_agrees_with_the_ledger_in_the_end(bad: Start) -> None:
     assert counts(job) == world.states()
     assert job.progress.images == len(world.files())
     assert job.progress.spent == world.rows("SELECT sum(cost_high) FROM attempts")[0][0]
-    assert (job.progress.waiting(), job.progress.over, job.progress.total) == ({}, 7, 7)
+    assert (job.progress.waits(), job.progress.over, job.progress.total) == ([], 7, 7)
 
 
 def test_progress_never_runs_ahead_of_the_ledger(bad: Start) -> None:
@@ -138,7 +138,7 @@ def test_a_task_that_waits_for_its_next_try_does_not_hold_up_a_drain(bad: Start)
     job = world.job(retry={"attempts": 9})
 
     def drain() -> None:
-        eventually(job.progress.waiting)
+        eventually(job.progress.waits)
         job.drain()
 
     begun = time.monotonic()

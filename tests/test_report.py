@@ -29,7 +29,7 @@ CONTRACT: dict[str, object] = {
     "cost": {
         "currency": str,
         "prices_as_of": str,
-        **dict.fromkeys(("paid", "estimated", "unknown", "low", "high"), float),
+        **dict.fromkeys(("paid", "estimated", "unknown", "low", "high", "avoided"), float),
         "unpriced_attempts": int,
         "answers": int,
         "pretend": bool,

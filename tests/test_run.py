@@ -316,7 +316,7 @@ def test_an_image_refused_after_it_was_made_may_have_been_billed(world: World) -
 
 
 def test_what_is_held_waits_for_a_person_and_keeps_its_purchase(bad: Start) -> None:
-    world = bad("--script", "cut")
+    world = bad("--script", "cut", "--idempotent", "86400")
     changes: dict[str, object] = {"retry": {"on_unknown": "hold"}, "provider": world.provider(idempotency="24h")}
     assert (world.run(**changes).exit_code, world.states()) == (3, {"held": 1})
     assert (world.run(**changes).exit_code, len(world.charges())) == (3, 1)

@@ -77,8 +77,8 @@ class Watch:
             parts.append(f"{duration(left / rate)} left")
         money = dollars(progress.spent)
         parts.append(f"{money} of about {dollars(self._projected())}" if left else money)
-        waiting = ", ".join(f"{count} wait: {why}" for why, count in progress.waiting().items())
-        return [*parts, *([waiting] if waiting else []), *(["finishing what is paid for"] if progress.draining else [])]
+        waiting = map(str, progress.waits())
+        return [*parts, *waiting, *(["finishing what is paid for"] if progress.draining else [])]
 
     def _rate(self) -> float:
         """Tasks ended a second, over the last half minute."""

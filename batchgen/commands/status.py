@@ -1,14 +1,17 @@
 """batchgen status: how far a run is."""
 
+import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
 
 from batchgen import books, report
 from batchgen.commands import options
 from batchgen.folder import find
+from batchgen.progress import Wait
 from batchgen.report import SCHEMA_VERSION
 from batchgen.text import clean
 
@@ -26,15 +29,23 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
     """
     folder = find(run, runs)
     told = report.totals(folder.ledger)
-    if as_json:
-        names = ("job", "started_at", "ended_at", "tasks", "images", "attempts", "cost")
-        click.echo(report.dumps({"schema_version": SCHEMA_VERSION, **{name: told[name] for name in names}}))
-        return
     with books.reading(folder.ledger) as db:
         last = books.last_run(db)
+    if as_json:
+        names = ("job", "started_at", "ended_at", "tasks", "images", "attempts", "cost")
+        shown = {name: told[name] for name in names}
+        click.echo(report.dumps({"schema_version": SCHEMA_VERSION, **shown, "waits": waits(last)}))
+        return
     click.echo(clean(f"{told['job']}, begun {report.moment(told['started_at'])}, {state(last)}"))
     for line in report.summary(told):
         click.echo(clean(line))
+    for wait in waits(last):
+        click.echo(clean(f"Waits         {wait['lane']}: {Wait(**wait)}"))
+
+
+def waits(last: books.Row | None) -> list[dict[str, Any]]:
+    """What the run waits for that is at work."""
+    return json.loads(str(last["waits"])) if last and not last["ended_at"] and working(last) else []
 
 
 def state(last: books.Row | None) -> str:
@@ -46,7 +57,12 @@ def state(last: books.Row | None) -> str:
     where = f"process {last['pid']} on {last['host']}, since {report.moment(last['started_at'])}"
     if last["host"] != socket.gethostname():
         return f"running or cut off ({where})"
-    return f"running ({where})" if alive(int(str(last["pid"]))) else f"cut off ({where}): batchgen run goes on with it"
+    return f"running ({where})" if working(last) else f"cut off ({where}): batchgen run goes on with it"
+
+
+def working(last: books.Row) -> bool:
+    """Whether its process is there, as far as this machine can tell."""
+    return last["host"] != socket.gethostname() or alive(int(str(last["pid"])))
 
 
 def alive(pid: int) -> bool:

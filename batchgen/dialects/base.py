@@ -8,7 +8,7 @@ from typing import Protocol
 
 from batchgen import links
 from batchgen.catalog import Provider
-from batchgen.errors import Blocked, ProviderError, Refused, Rejected, Transient, Unknown, Unusable
+from batchgen.errors import Blocked, Busy, ProviderError, Refused, Rejected, Transient, Unknown, Unusable
 from batchgen.task import Params, Task, Usage
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Reply, Request
 
@@ -88,6 +88,8 @@ def _details(detail: object) -> str:
 
 MODERATED = {"moderation_blocked", "content_policy_violation", "content_filter", "contentFilter"}
 NO_KEY = {"invalid_api_key"}
+KEY_IN_USE = {"idempotency_key_in_use"}
+KEY_MISUSED = {"idempotency_key_reused", "idempotency_error"}  # another body under a key of ours: never again by itself
 NO_CREDIT = {
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -105,6 +107,10 @@ def fault(reply: Reply) -> ProviderError:
     if MODERATED & {found.code, found.kind}:
         return _refusal(found, said)
     if NO_CREDIT & {found.code, found.kind} or reply.status in (401, 402, 403):
+        return said.by(Blocked)
+    if KEY_IN_USE & {found.code, found.kind}:
+        return said.by(Busy)
+    if KEY_MISUSED & {found.code, found.kind}:
         return said.by(Blocked)
     if reply.status in (409, 429):
         return said.by(Transient)
@@ -198,7 +204,7 @@ def _number(text: str, unit: float) -> float | None:
         seconds = float(text) * unit
     except ValueError:
         return None
-    return seconds if 0 <= seconds < 10**6 else None  # NaN fails this too
+    return seconds if 0 <= seconds < float("inf") else None  # NaN fails this too
 
 
 def _until(text: str, date: str) -> float | None:
