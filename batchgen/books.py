@@ -15,6 +15,7 @@ Connection = sqlite3.Connection
 
 # What each attempt's cost_high counts as. Where low and high meet, the provider's own count is behind it.
 PAID = "a.state IN ('paid', 'unusable') AND a.cost_low = a.cost_high AND NOT a.estimated"
+DOUBTED = "a.cost_low < a.cost_high AND NOT a.estimated"
 MONEY = f"""
   coalesce(sum(a.cost_low), 0) AS low, coalesce(sum(a.cost_high), 0) AS high,
   coalesce(sum(a.cost_high) FILTER (WHERE {PAID}), 0) AS paid,
@@ -144,8 +145,10 @@ def usage(db: sqlite3.Connection) -> Row:
 
 
 def money(db: sqlite3.Connection) -> Row:
-    """low, high, paid and estimated over all attempts; nano-dollars."""
-    return _one(db, f"SELECT {MONEY}, count(*) FILTER (WHERE {PAID}) AS answers FROM {ATTEMPTS}")
+    """low, high, paid and estimated over all attempts; nano-dollars. And how many answers told their price, and how
+    many requests may have cost something that nobody told."""
+    counts = f"count(*) FILTER (WHERE {PAID}) AS answers, count(*) FILTER (WHERE {DOUBTED}) AS doubted"
+    return _one(db, f"SELECT {MONEY}, {counts} FROM {ATTEMPTS}")
 
 
 def spent_on(db: sqlite3.Connection) -> Row:
@@ -261,7 +264,7 @@ def bought(db: sqlite3.Connection, month: str = "") -> list[Bought]:
 def sent(db: sqlite3.Connection) -> Iterator[Row]:
     """Every attempt with its bounds and what it asked for, for whoever holds it against a bill."""
     sql = (
-        "SELECT a.id, a.request_id, a.state, a.images, a.cost_low, a.cost_high, a.sent_at, a.ended_at,"
+        "SELECT a.id, a.purchase, a.request_id, a.state, a.images, a.cost_low, a.cost_high, a.sent_at, a.ended_at,"
         f" v.provider, v.model, v.operation, v.params, v.axes FROM {ATTEMPTS}"
         " JOIN variants v ON v.id = t.variant ORDER BY a.seq"
     )

@@ -53,7 +53,8 @@ async def resolve(ledger: Path, billed: bool, attempts: Sequence[str], least: Ca
     """
 
     def work(db: sqlite3.Connection) -> Resolved:
-        chosen = attempts or [row[0] for row in db.execute("SELECT id FROM attempts WHERE state = 'unknown'")]
+        open_ = "SELECT id FROM attempts WHERE state = 'unknown' AND cost_high IS NOT 0"
+        chosen = attempts or [row[0] for row in db.execute(open_)]
         found = [_state(db, each, billed, least) for each in dict.fromkeys(chosen)]
         priced = [(low, high) for low, high in found if high is not None]
         low, high = sum(low for low, _ in priced), sum(high for _, high in priced)

@@ -1,10 +1,10 @@
 """The gate before a lane: how many requests may be open, and from when on, by what the last ones came to. Pure.
 
 The clock and the chance are passed in; times are seconds of one monotonic clock. A lane begins narrow and doubles with
-what succeeds. A rate limit halves it, once for all the requests that ran into the same limit. More troubles than
-successes close it, whoever they strike: from then on one request at a time is let through, each after a longer wait,
-until one succeeds. A provider that answers nothing is thus asked no more than once in a while, and every request that
-is not sent costs nothing.
+what succeeds. Rate limits, if there are several, halve it, once for all the requests that ran into the same one. More
+troubles than successes close it, whoever they strike: from then on one request at a time is let through, each after a
+longer wait, until one succeeds. A provider that answers nothing is thus asked no more than once in a while, and every
+request that is not sent costs nothing.
 """
 
 import random
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from batchgen.limits import backoff
 
 CREDIT = 10.0  # troubles beyond the successes that close the gate
+SLACK, SLACK_EARNED = 3.0, 0.25  # rate limits that narrow nothing yet, and how many more each success makes good
 FIRST = 4  # requests that are let through at once in the beginning
 BLOCKED_LEAST, BLOCKED_MOST = 60.0, 3600.0  # seconds between two tries at a provider that wants a person
 PATIENCE = 6 * 3600.0  # seconds after which nothing but troubles is no trouble any more
@@ -34,6 +35,7 @@ class Gate:
     _window: float = field(init=False)
     _ceiling: float = field(init=False)  # the window grows slowly from here on
     _credit: float = CREDIT
+    _slack: float = SLACK
     _streak: int = 0  # episodes without a success between them
     _since: float | None = None  # when the first of them began
 
@@ -49,12 +51,14 @@ class Gate:
         self._credit = min(CREDIT, self._credit + 1)
         if ticket == self.ticket:
             self._streak, self._since, self.closed, self.why = 0, None, False, ""
+            self._slack = min(SLACK, self._slack + SLACK_EARNED)
             grown = self._window + (1 if self._window < self._ceiling else 1 / self._window)
             self._window = min(float(self.width), grown)
 
     def limited(self, ticket: int, now: float, hint: float | None, why: str) -> None:
         """Too much at once: half of it, or one at a time where nothing came of half."""
-        if self._known(ticket, now, hint):
+        self._slack = max(0.0, self._slack - 1)
+        if self._known(ticket, now, hint) or (self._slack and not self._streak):
             return
         half = max(1.0, self._window / 2)
         self._narrow(1.0 if self._streak else half, half, now, why)

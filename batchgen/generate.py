@@ -11,7 +11,7 @@ from batchgen import links, records, settle
 from batchgen.attempt import perform
 from batchgen.errors import Blocked, Busy, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
 from batchgen.lane import Lane, Slot, Stopped
-from batchgen.ledger import Ledger
+from batchgen.ledger import Forgotten, Ledger
 from batchgen.limits import backoff
 from batchgen.purse import Exhausted, Purse
 from batchgen.settle import Case, Policy
@@ -89,10 +89,10 @@ class Errand:
         try:
             async with buyer.lane.slot() as slot:
                 attempt = self.attempt or await self._begin()
-                if attempt is None:
-                    self._forgotten()
-                    return None
                 settled, error = await self._perform(attempt, slot, buy=not resumed)
+        except Forgotten:
+            await self._hold()
+            return None
         except BaseException:
             if self.attempt is None:
                 buyer.purse.cancel(self._task)
@@ -102,15 +102,15 @@ class Errand:
         await self._settle(attempt, settled)
         return self._next(settled, error)
 
-    async def _begin(self) -> Attempt | None:
-        """The attempt as it is written down; None where the task is held instead."""
+    async def _begin(self) -> Attempt:
         buyer, money = self._buyer, self._buyer.purse.quote(self._task)
         high, lifetime = money.high if money else None, buyer.lane.provider.idempotency
         self.attempt = await buyer.ledger.begin(self._task, buyer.lane.name, buyer.engine, high, lifetime)
         return self.attempt
 
-    def _forgotten(self) -> None:
-        """The provider knows the key no more under which the task could be sent again for nothing: it is held."""
+    async def _hold(self) -> None:
+        """The provider knows the key no more under which the task could be sent again for nothing."""
+        await self._buyer.ledger.hold(self._task)
         self._buyer.purse.cancel(self._task)
         self._buyer.settled(self._task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
 

@@ -153,7 +153,7 @@ class Job:
         ended = Ended(7, "told to leave at once")
         try:
             cap = await self._drive(books, lanes, spool)
-            blocked = [f"{lane.name}: {lane.blocked}" for lane in lanes if lane.blocked]
+            blocked = [lane.plight for lane in lanes if lane.blocked]
             left = {attempt.lane for attempt in await books.open_attempts()} - {lane.name for lane in lanes}
             self.ended = ended = conclude(await books.states(), cap, "; ".join(blocked), sorted(left))
         except BatchgenError as error:

@@ -12,13 +12,13 @@ import anyio.to_thread
 from batchgen.attempt import Bench, Send
 from batchgen.catalog import Provider
 from batchgen.client import Access, Client, Sink
+from batchgen.dialects.base import NO_CREDIT
 from batchgen.errors import Blocked, ProviderError
 from batchgen.gate import PATIENCE, Gate
 from batchgen.limits import Breaker
+from batchgen.redact import redact
 from batchgen.task import Attempt
 from batchgen.wire import Reply, Request
-
-HALF = 6  # letters of a key that are too many
 
 
 class Stopped(Exception):
@@ -79,6 +79,11 @@ class Lane:
             self._change()
         else:
             self.stop()
+
+    @property
+    def plight(self) -> str:
+        """Why it is blocked, and what a person can do; nothing where it is not."""
+        return f"{self.name}: {self.blocked}{_remedy(self.blocked, self.provider)}" if self.blocked else ""
 
     def succeeded(self, ticket: int) -> None:
         """The provider answered as it should."""
@@ -169,16 +174,20 @@ class Lane:
 
     def redact(self, text: str) -> str:
         """Take the key out of what a server said."""
-        for secret in self.secrets:
-            text = text.replace(secret, "[key]")
-            if half := next((n for n in range(len(secret) - 1, HALF - 1, -1) if text.endswith(secret[:n])), 0):
-                text = text[:-half] + "[key]"  # the words were cut inside of it
-        return text
+        return redact(text, self.secrets)
 
     @property
     def secrets(self) -> list[str]:
         """What may stand in no file and no output."""
         return [value.removeprefix("Bearer ") for value in self._access.auth.values() if len(value) > 8]
+
+
+def _remedy(error: Blocked, provider: Provider) -> str:
+    if error.status == 401 and provider.api_key_env:
+        return f". Put a key that it takes into {provider.api_key_env}"
+    if error.status == 402 or error.code in NO_CREDIT:
+        return ". Add credit or raise the limit there; limits.on_blocked: wait tries again by itself"
+    return ". See there what this key and account may do" if error.status == 403 else ""
 
 
 class Slot:

@@ -20,6 +20,10 @@ SCHEMA_VERSION = 1
 T = TypeVar("T")
 
 
+class Forgotten(Exception):
+    """The provider knows no more of a purchase that was to be asked for again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What all attempts ever made may have cost at most (nano-dollars), and how many images they asked for."""
@@ -165,21 +169,18 @@ class Ledger:
         sql = "UPDATE tasks SET state = 'todo' WHERE seq = ? AND state = 'doing'"
         await self._write(lambda db: db.executemany(sql, rows).rowcount)
 
-    async def begin(
-        self, task: Task, lane: str, engine: str, cost_high: int | None, lifetime: float = 0.0
-    ) -> Attempt | None:
+    async def begin(self, task: Task, lane: str, engine: str, cost_high: int | None, lifetime: float = 0.0) -> Attempt:
         """Write down that a task is being sent, at its highest price. Only after this may the socket be opened.
 
-        None, and the task is held, where it may be sent again only under a key that the provider, who remembers keys
-        for `lifetime` seconds, has forgotten by now.
+        Forgotten where it may be sent again only under a key that the provider, who remembers keys for `lifetime`
+        seconds, has forgotten by now.
         """
 
-        def work(db: sqlite3.Connection) -> Attempt | None:
+        def work(db: sqlite3.Connection) -> Attempt:
             purchase, since = records.purchase(db, task)
             attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, sent=records.now(), since=since)
             if task.replay and not attempt.remembered(lifetime):
-                db.execute("UPDATE tasks SET state = 'held', replay = 0 WHERE seq = ?", (task.seq,))
-                return None
+                raise Forgotten
             db.execute(
                 "INSERT INTO attempts"
                 " (id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at)"
@@ -190,6 +191,11 @@ class Ledger:
             return attempt
 
         return await self._write(work)
+
+    async def hold(self, task: Task) -> None:
+        """It may have been paid, and must not be sent again by itself."""
+        sql = "UPDATE tasks SET state = 'held', replay = 0 WHERE seq = ?"
+        await self._write(lambda db: db.execute(sql, (task.seq,)).rowcount)
 
     async def settle(self, attempt: Attempt, settled: Settlement) -> int:
         """Write down how an attempt ended, its usage, cost and images, and what becomes of its task: all or nothing.

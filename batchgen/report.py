@@ -70,6 +70,7 @@ def _cost(money: books.Row, spent_on: books.Row, models: Sequence[str]) -> Objec
         "low": usd(money["low"]),
         "high": None if money["unpriced"] else usd(money["high"]),
         "answers": money["answers"],
+        "doubted": money["doubted"],
         "unpriced_attempts": money["unpriced"],
         "prices_as_of": _as_of(models),
         "spent_on": {name: usd(value) for name, value in spent_on.items()},
@@ -91,7 +92,7 @@ def _group(row: books.Row) -> Object:
 
 def summary(told: Object) -> list[str]:
     """What a person wants to know first, in a few lines."""
-    tasks, images, attempts, cost = (_map(told[name]) for name in ("tasks", "images", "attempts", "cost"))
+    tasks, images, cost = (_map(told[name]) for name in ("tasks", "images", "cost"))
     ends = [f"{tasks[name]:,} {words}" for name, words in ENDS.items() if tasks[name]]
     missing = [f"{images['missing']:,} missing from their answers"] if images["missing"] else []
     lines = ["Images        " + ", ".join([f"{images['saved']:,} saved", *ends, *missing])]
@@ -105,10 +106,8 @@ def summary(told: Object) -> list[str]:
     if cost["estimated"]:
         lines.append(f"Estimated     ${cost['estimated']:,.4f}  at most, for answers without usage")
     if cost["unknown"]:
-        lost = attempts["unknown"] + attempts["unusable"] + attempts["sending"] + attempts["accepted"]
-        lines.append(
-            f"Perhaps also  ${cost['unknown']:,.4f}  at most, for {count(lost, 'request')} without a usable answer"
-        )
+        lost = count(cost["doubted"], "request")
+        lines.append(f"Perhaps also  ${cost['unknown']:,.4f}  at most, for {lost} without a usable answer")
     if cost["avoided"]:
         lines.append(f"Avoided       ${cost['avoided']:,.4f}  at most, by not sending again what is held")
     gone = sum(_map(told["not_wanted"]).values())

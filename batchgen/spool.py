@@ -9,11 +9,11 @@ import json
 import os
 import zlib
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Sequence
 from itertools import count
 from pathlib import Path
 
-from batchgen import disk
+from batchgen import disk, redact
 from batchgen.wire import Reply
 
 UNKEPT = {"set-cookie", "authorization"}
@@ -69,12 +69,11 @@ class Spool:
         """Drop the k-th reply, so that it is asked for again. Blocks."""
         self.path(attempt, k).unlink(missing_ok=True)
 
-    def censor(self, attempt: str, secrets: Iterable[str]) -> None:
+    def censor(self, attempt: str, secrets: Sequence[str]) -> None:
         """Take secrets out of an attempt's replies, which are kept for a person to look at. Blocks."""
         for path in self.folder.glob(f"{attempt}.*"):
-            said = told = path.read_bytes()
-            for secret in secrets:
-                told = told.replace(secret.encode(), b"[key]")
+            said = path.read_bytes()
+            told = redact.censor(said, secrets)
             if told != said:
                 path.write_bytes(told)
 

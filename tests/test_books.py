@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_ledger import LANE, ONE, TWO, A, T, ask, saved, settlement, task
 
-from batchgen import books, ledger
+from batchgen import books, ledger, troubles
 from batchgen.errors import StorageError
 from batchgen.ledger import Ledger
 from batchgen.task import Attempt, Image, ImageState, Settlement, Task
@@ -75,6 +75,7 @@ async def test_the_books_of_a_night_add_up(path: Path) -> None:
         sure = 4_000_000 + 4_100_000 + 4_200_000
         assert money == {
             "answers": 3,
+            "doubted": 2,
             "paid": sure,
             "estimated": 5_000_000,
             "low": sure + 1_000_000,
@@ -86,7 +87,7 @@ async def test_the_books_of_a_night_add_up(path: Path) -> None:
             "output_tokens": 588,
             "total_tokens": 597,
         }
-        assert books.troubles(db) == []
+        assert troubles.troubles(db) == []
         assert books.span(db)[2] == "1 failed"
 
 
@@ -128,7 +129,15 @@ async def test_an_attempt_without_a_price_is_counted_as_one(path: Path) -> None:
         (claimed,) = await one.claim(LANE, 1)
         await one.begin(claimed, LANE, "local", None)
     with books.reading(path) as db:
-        assert dict(books.money(db)) == {"paid": 0, "estimated": 0, "low": 0, "high": 0, "unpriced": 1, "answers": 0}
+        assert dict(books.money(db)) == {
+            "paid": 0,
+            "estimated": 0,
+            "low": 0,
+            "high": 0,
+            "unpriced": 1,
+            "answers": 0,
+            "doubted": 0,
+        }
 
 
 async def test_an_image_that_came_whole_the_second_time_is_not_missing(path: Path) -> None:
@@ -170,7 +179,7 @@ async def test_what_contradicts_itself_is_told(path: Path, harm: str) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript(harm)
     with books.reading(path) as db:
-        told = "\n".join(books.troubles(db))
+        told = "\n".join(troubles.troubles(db))
     assert all(part in told for part in TROUBLES[harm])
     assert told.count("\n") == len(TROUBLES[harm]) - 1
 

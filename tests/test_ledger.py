@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from batchgen import books, decide, ledger, shelf
+from batchgen import books, decide, ledger, shelf, troubles
 from batchgen.errors import StorageError
 from batchgen.ledger import Ledger, Spent
 from batchgen.task import (
@@ -309,7 +309,7 @@ class Night(RuleBasedStateMachine):
     @invariant()
     def what_readers_see_agrees(self) -> None:
         with books.reading(self.path) as db:
-            assert books.troubles(db) == []
+            assert troubles.troubles(db) == []
             attempts = Counter(each.state for each in self.model.sent.values())
             assert books.attempt_states(db) == {str(state): attempts[state] for state in AttemptState}
             money = books.money(db)

@@ -32,6 +32,7 @@ CONTRACT: dict[str, object] = {
         **dict.fromkeys(("paid", "estimated", "unknown", "low", "high", "avoided"), float),
         "unpriced_attempts": int,
         "answers": int,
+        "doubted": int,
         "pretend": bool,
         "spent_on": dict.fromkeys(("kept", "replaced", "dropped", "unusable"), float),
     },
@@ -184,7 +185,7 @@ def test_a_task_is_told_with_all_its_attempts(bad: Start) -> None:
 
 def test_a_run_can_be_told_of_while_it_works(bad: Start) -> None:
     world = bad("--latency", "0.5")
-    process = world.begin("run", str(world.write(prompts=many(12), limits={"concurrency": 2, "budget": 1})))
+    process = world.begin("run", str(world.write(prompts=many(60), limits={"concurrency": 2, "budget": 1})))
     eventually(world.charges)
     report = told(world)
     keeps({**CONTRACT, "ended_at": type(None)}, report)

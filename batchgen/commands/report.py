@@ -81,6 +81,10 @@ def show_attempts(ledger: Path, state: str, task: str, as_json: bool, as_csv: bo
             click.echo(f"{name:10} {clean(value)}")
     rows = tuple(tuple(row[name] for name in SHOWN) for row in found)
     tables.show(report.Table(SHOWN, rows), f"{len(found)} attempts")
+    if found:
+        click.echo(
+            " id is the X-Client-Request-Id that the provider was sent, sent_at is UTC: its support can look it up."
+        )
 
 
 SHOWN = ("id", "task", "state", "sent_at", "seconds", "usd_low", "usd_high", "code", "error")
