@@ -10,10 +10,13 @@ from pathlib import Path
 from batchgen.sandbox import faults, files, paint
 from batchgen.sandbox.bill import Bill
 from batchgen.sandbox.files import Files
+from batchgen.sandbox.idempotency import Keys
+from batchgen.sandbox.journal import Journal
 from batchgen.sandbox.pages import application
 from batchgen.sandbox.rate import Bucket
 from batchgen.sandbox.server import bind, server, url
 from batchgen.sandbox.studio import Latency, Studio
+from batchgen.sandbox.tasks import Tasks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +42,12 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
     painter = paint.Stock(options.paint_bytes) if options.paint == "cached" else paint.real
     ipm, burst = options.ipm, options.burst or options.ipm
     return Studio(
-        bill=Bill(options.bill, fsync=options.fsync_bill),
+        bill=Bill(options.bill, fsync=options.fsync_bill, once=options.idempotent > 0),
         plan=faults.script(options.script) if options.script else faults.rates(options.faults, options.seed),
         painter=painter,
-        files=Files(files_origin, painter, files.script(options.file_faults)),
+        files=Files(files_origin, painter, files.script(options.file_faults), _journal(options, "links")),
+        keys=Keys(options.idempotent, _journal(options, "keys")),
+        tasks=Tasks(_journal(options, "tasks")),
         latency=Latency(options.latency, options.latency_jitter, options.seed),
         bucket=Bucket(ipm, burst) if ipm else None,
         retry_after_header=options.retry_after_header,
@@ -50,6 +55,12 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
         links=options.delivery == "url",
         flat=None if options.flat is None else round(options.flat * 1e9),
     )
+
+
+def _journal(options: argparse.Namespace, kind: str) -> Journal:
+    """Beside the bill, under its name and the kind."""
+    bill: Path | None = options.bill
+    return Journal(bill.with_name(f"{bill.name}.{kind}") if bill else None, fsync=options.fsync_bill)
 
 
 def _loopback(host: str) -> str:
@@ -80,8 +91,16 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
 
 def _add_books(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("books and limits")
-    group.add_argument("--bill", type=Path, metavar="FILE", help="a JSON line a charge; goes on where it ended")
+    group.add_argument(
+        "--bill",
+        type=Path,
+        metavar="FILE",
+        help="a JSON line a charge; goes on where it ended, with .keys, .tasks and .links beside it",
+    )
     group.add_argument("--fsync-bill", action="store_true", help="the bill survives a power cut too")
+    group.add_argument(
+        "--idempotent", type=float, default=0.0, metavar="SECONDS", help="how long it remembers an Idempotency-Key"
+    )
     group.add_argument("--flat", type=float, metavar="USD", help="what every image costs, whatever its tokens")
     group.add_argument("--ipm", type=float, metavar="N", help="images a minute (default: no limit)")
     group.add_argument("--burst", type=float, metavar="N", help="images at once (default: a minute's)")

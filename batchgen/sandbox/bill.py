@@ -46,17 +46,24 @@ class Charge:
 
 
 class Bill:
-    """All charges since the file began, or since the start where there is no file."""
+    """All charges since the file began, or since the start where there is no file.
 
-    def __init__(self, path: Path | None = None, *, fsync: bool = False) -> None:
+    With `once` nothing is charged under an idempotency key that the file has already: the server was ended between the
+    charge and the answer that it meant to remember.
+    """
+
+    def __init__(self, path: Path | None = None, *, fsync: bool = False, once: bool = False) -> None:
         self._lines = path.read_bytes().splitlines() if path and path.exists() else []
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if path else None
         self._fsync = fsync
         kept = [json.loads(line) for line in self._lines]
+        self._charged = {charge["idempotency_key"] for charge in kept if once and charge["idempotency_key"]}
         self._nano_usd = sum(charge["nano_usd"] for charge in kept)
         self._images = sum(charge["images"] for charge in kept)
 
     def add(self, charge: Charge) -> None:
+        if charge.asked.headers.get("idempotency-key", "") in self._charged:
+            return
         line = charge.line(len(self._lines) + 1)
         if self._fd is not None:
             os.write(self._fd, line + b"\n")  # one write to an appending file: whole, even if we are killed right after

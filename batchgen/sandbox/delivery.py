@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import anyio
 from starlette.types import Receive, Scope, Send
@@ -22,6 +23,7 @@ class Wire:
         self._receive = receive
         self._send = send
         self.begun = False
+        self._said = Answer(200, b"")  # of a stream: its headers, and what it has shown so far
 
     async def read(self) -> bytes | None:
         """The request's body; None when the client left before it was whole."""
@@ -41,11 +43,21 @@ class Wire:
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         self.begun = True
+        self._said = Answer(status, b"", headers)
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def show(self, data: bytes) -> None:
+        """A part of the answer on the way."""
+        self._said = replace(self._said, body=self._said.body + data)
+        await self.write(data)
+
+    def complete(self, answer: Answer) -> Answer:
+        """The answer from its first byte on, where a stream has said a part of it already."""
+        return replace(self._said, body=self._said.body + answer.body) if self.begun else answer
 
     async def gone(self) -> None:
         """Waits in silence until the client has left."""

@@ -201,12 +201,13 @@ def _as_jpeg(image: bytes) -> bytes:
 
 _IEND = 12  # bytes of a PNG's last chunk
 _DECLINED = Fault(billed=False)
+_NOTHING = Answer(0, b"")  # of a request that reached nobody: no answer that a key could stand for
 
 FAULTS: dict[str, Fault] = {
     "ok": Fault(),
     # The connection
     "cut": Fault(fate="cut", deliver=delivery.cut),
-    "cut-before": Fault(billed=False, instead=_always(Answer(200, b"")), deliver=delivery.cut),
+    "cut-before": Fault(billed=False, instead=_always(_NOTHING), deliver=delivery.cut),
     "truncate": Fault(fate="truncated", deliver=delivery.truncate),
     "stall": Fault(fate="stalled", deliver=delivery.stall),
     "hang": Fault(fate="hung", deliver=delivery.hang),

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import uuid4
 
 from starlette.datastructures import Headers
@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from batchgen.sandbox import delivery
 from batchgen.sandbox.delivery import Delivery, Wire
-from batchgen.sandbox.order import Answer, Order
+from batchgen.sandbox.journal import Journal
+from batchgen.sandbox.order import Answer, Order, ordered
 from batchgen.sandbox.paint import Painter, media_type
 
 AWAY = "127.0.0.2"  # another host, and this machine all the same
@@ -54,16 +55,20 @@ def script(text: str) -> tuple[str, ...]:
 class Files:
     """An ASGI application; images are painted whenever their link is fetched. The i-th fetch gets the i-th fault."""
 
-    def __init__(self, origin: str, painter: Painter, faults: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, origin: str, painter: Painter, faults: tuple[str, ...] = (), journal: Journal | None = None
+    ) -> None:
         self._origin = origin
         self._painter = painter
         self._faults = faults
-        self._made: dict[str, tuple[Order, int]] = {}  # by name
+        self._journal = journal or Journal()
+        self._made = {each["name"]: (ordered(each["order"]), each["number"]) for each in self._journal.records()}
         self._fetches: list[dict[str, object]] = []
 
     def link(self, order: Order, number: int) -> str:
         name = f"{uuid4().hex}.{order.format}"
         self._made[name] = order, number
+        self._journal.add({"name": name, "order": asdict(order), "number": number})
         return f"{self._origin}/files/{name}"
 
     def alias(self, name: str) -> str:

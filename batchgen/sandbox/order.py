@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ class Order:
     @property
     def size(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+def ordered(fields: Mapping[str, Any]) -> Order:
+    """An order as `asdict` took it apart."""
+    inputs = tuple(Input(**each) for each in fields["inputs"])
+    return Order(**{**fields, "inputs": inputs, "mask": Input(**fields["mask"]) if fields["mask"] else None})
 
 
 @dataclass(frozen=True, slots=True)

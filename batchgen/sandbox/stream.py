@@ -21,7 +21,7 @@ async def partials(wire: Wire, order: Order, painter: Painter, number: int, seco
         await anyio.sleep(pause)
         image = (await painter(order, number)).base64.decode()
         facts = {"b64_json": image, "partial_image_index": index, "created_at": int(time.time())}
-        await wire.write(_event(f"{_prefix(order)}.partial_image", {**facts, **_about(order)}))
+        await wire.show(_event(f"{_prefix(order)}.partial_image", {**facts, **_about(order)}))
     await anyio.sleep(pause)
 
 

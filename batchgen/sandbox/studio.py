@@ -18,11 +18,12 @@ from batchgen.sandbox.delivery import Wire
 from batchgen.sandbox.dialect import Dialect, Operation, Sale, respond
 from batchgen.sandbox.faults import FAULTS, Fault, Plan
 from batchgen.sandbox.files import Files
+from batchgen.sandbox.idempotency import Keys
 from batchgen.sandbox.mistake import Mistaken
 from batchgen.sandbox.order import Answer, Asked, Order, Refused, Usage
 from batchgen.sandbox.paint import Painter
 from batchgen.sandbox.rate import Bucket
-from batchgen.sandbox.tasks import Task
+from batchgen.sandbox.tasks import Task, Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Studio:
     any_model: bool = False
     links: bool = False  # images are delivered as links where a dialect leaves it open
     flat: int | None = None  # nano-dollars an image, whatever its tokens
-    tasks: dict[str, Task] = field(default_factory=dict)  # by id
+    keys: Keys = field(default_factory=Keys)
+    tasks: Tasks = field(default_factory=Tasks)
     arrivals: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def price(self, order: Order, used: Usage) -> int:
@@ -74,10 +76,14 @@ class Counter:
         asked = arrived(scope, content, next(self.studio.arrivals))
         try:
             order = await self._order(asked)
+            replayed = self.studio.keys.claim(asked)
         except Refused as no:
-            await FAULTS["ok"].deliver(wire, self._refusal(no, asked))
+            replayed = self._refusal(no, asked)
+        if replayed:
+            await FAULTS["ok"].deliver(wire, replayed)
             return
         fault, answer = await self._serve(wire, asked, order)
+        self.studio.keys.settle(asked, wire.complete(answer))
         await fault.deliver(wire, answer)
 
     async def _order(self, asked: Asked) -> Order:
@@ -149,7 +155,7 @@ class Counter:
         """A task, which is paid for at once."""
         links = [self.studio.files.link(order, 10 * asked.ordinal + nth) for nth in range(order.n)]
         task = Task(order, links, seconds)
-        self.studio.tasks[task.id] = task
+        self.studio.tasks.add(task)
         self._charge(asked, order, task.fate or fault.fate)
         query = f"http://{asked.headers['host']}/{self.dialect.name}/v1/images/tasks/{task.id}"
         about = {"task_id": task.id, "object": "image", "model": order.model, "status": "created"}

@@ -1,10 +1,11 @@
 """Work that is ordered now and asked after later."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from uuid import uuid4
 
-from batchgen.sandbox.order import Order
+from batchgen.sandbox.journal import Journal
+from batchgen.sandbox.order import Order, ordered
 
 _MODERATED = "The request was rejected by content moderation."
 _FAILURES = {  # by the mark in the prompt: what the bill says of it, and what the provider says
@@ -22,7 +23,7 @@ class Task:
     outputs: list[str]
     seconds: float
     id: str = field(default_factory=lambda: f"task_{uuid4().hex}")
-    _since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.time)  # by the wall clock, which goes on while the server does not
     _polled: bool = False
 
     @property
@@ -46,6 +47,23 @@ class Task:
         }
 
     def _status(self) -> str:
-        if time.monotonic() - self._since < self.seconds:
+        if time.time() - self.since < self.seconds:
             return "in_progress"
         return "failed" if self.fate else "completed"
+
+
+class Tasks:
+    """All that were ever sold, by id."""
+
+    def __init__(self, journal: Journal | None = None) -> None:
+        self._journal = journal or Journal()
+        kept = [Task(**{**record, "order": ordered(record["order"])}) for record in self._journal.records()]
+        self._sold = {task.id: task for task in kept}
+
+    def add(self, task: Task) -> None:
+        self._sold[task.id] = task
+        facts = {"outputs": task.outputs, "seconds": task.seconds, "id": task.id, "since": task.since}
+        self._journal.add({"order": asdict(task.order), **facts})
+
+    def get(self, name: str) -> Task | None:
+        return self._sold.get(name)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
-KEY = "sk-test"
+KEY = "sk-canary-8HlrwYMfvea9lkxwkkMxzwwM5hpA6eEfujfoRnxa6wHW"  # canary.py looks for it everywhere
 ORDER = {"model": "gpt-image-2", "prompt": "A sea otter on its back", "quality": "low"}
 
 
