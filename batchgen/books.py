@@ -10,6 +10,7 @@ from pathlib import Path
 from batchgen.errors import StorageError
 from batchgen.task import AttemptState, TaskState
 
+SCHEMA_VERSION = 1  # of the ledger's tables
 Row = Mapping[str, object]
 Connection = sqlite3.Connection
 
@@ -44,10 +45,19 @@ def reading(ledger: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
             db.row_factory = sqlite3.Row
+            check_version(db, ledger)
             db.execute("BEGIN")  # one moment for all figures, whatever a run writes meanwhile
             yield db
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StorageError(f"{ledger} cannot be read: {error}") from error
+
+
+def check_version(db: sqlite3.Connection, ledger: Path) -> None:
+    """StorageError where another batchgen wrote it, in tables that this one does not know."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != SCHEMA_VERSION:
+        says = f"schema {version}, this one reads {SCHEMA_VERSION}"
+        raise StorageError(f"{ledger} was written by another batchgen ({says})")
 
 
 def job(ledger: Path) -> JobRow:
@@ -205,11 +215,6 @@ def attempts(db: sqlite3.Connection, state: str = "", task: str = "") -> Iterato
 def task(db: sqlite3.Connection, key: str) -> Row | None:
     row = db.execute("SELECT * FROM v_tasks WHERE key = ?", (key,)).fetchone()
     return dict(row) if row else None
-
-
-def saved_images(db: sqlite3.Connection) -> Iterator[Row]:
-    """Every image that was reported as saved, wanted or not."""
-    return (dict(row) for row in db.execute("SELECT path, sha256, bytes FROM images WHERE path != '' ORDER BY id"))
 
 
 def wanted_images(db: sqlite3.Connection) -> Iterator[Row]:

@@ -83,8 +83,8 @@ def _state(
     said = f"stated by hand at {records.now()}: {'billed' if billed else 'not billed'}; before: "
     db.execute(
         "UPDATE attempts SET state = ?, cost_low = ?, cost_high = ?, estimated = ?, allowance = allowance * ?,"
-        " error = ? || error WHERE id = ?",
-        (_STATED[billed], None if high is None else low, high, billed, billed, said, attempt),
+        " error = ? || error, ended_at = coalesce(ended_at, ?) WHERE id = ?",
+        (_STATED[billed], None if high is None else low, high, billed, billed, said, records.now(), attempt),
     )
     return low, high
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -57,6 +58,13 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
         width=kind.width,
         height=kind.height,
     )
+
+
+def standing(folder: Path, stem: str, images: int) -> str:
+    """The first file that stands where a task's images would go, or nothing."""
+    stems = [stem] if images == 1 else [f"{stem}-{index}" for index in range(images)]
+    names = (f"{each}.{extension}" for each in stems for extension in EXTENSIONS.values())
+    return next((name for name in names if os.path.lexists(folder / name)), "")
 
 
 def flaw(picture: Inline | Fetched) -> str:

@@ -11,12 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from batchgen import __version__, commit, decide, disk, records
+from batchgen import __version__, books, commit, decide, disk, records
 from batchgen.errors import StorageError
 from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant
 from batchgen.wanted import Wanted
 
-SCHEMA_VERSION = 1
 T = TypeVar("T")
 
 
@@ -276,15 +275,11 @@ def _check(path: Path, whole: bool) -> None:
     except sqlite3.Error as error:
         raise StorageError(f"{path} cannot be opened: {error}") from None
     try:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
+        books.check_version(db, path)
         (damage,) = db.execute("PRAGMA quick_check(1)").fetchone() if whole else ("ok",)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} is no readable ledger: {error}") from None
     finally:
         db.close()
-    if version != SCHEMA_VERSION:
-        raise StorageError(
-            f"{path} was written by another batchgen (schema {version}, this one reads {SCHEMA_VERSION})"
-        )
     if damage != "ok":
         raise StorageError(f"{path} is damaged ({damage}): nothing was sent. Put a backup of it in its place.")

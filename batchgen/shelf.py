@@ -102,7 +102,7 @@ class Shelf:
             " FROM attempts a JOIN tasks t ON t.seq = a.task JOIN prompts p ON p.id = t.prompt"
             " JOIN (SELECT attempt, count(*) AS images, sum(bytes) AS bytes FROM images WHERE state = 'saved'"
             " GROUP BY attempt) i ON i.attempt = a.seq"
-            " WHERE a.state = 'paid' AND a.cost_low = a.cost_high GROUP BY t.variant"
+            " WHERE a.state = 'paid' AND a.cost_low = a.cost_high AND a.code <> 'adopted' GROUP BY t.variant"
         )
         variants = self.variants()
         return [Experience(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]

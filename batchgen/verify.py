@@ -1,52 +1,159 @@
-"""Hold the ledger and the files against each other: what is missing, changed, or belongs to nobody."""
+"""Hold the ledger and the files against each other: what is missing, changed, belongs to nobody, or does not add up.
 
+Nothing is held and nothing written, so that a run may be at work meanwhile. Files are listed before the ledger is
+looked at: what a run made before has its row by then, or its task is still on its way.
+"""
+
+import errno
+import fcntl
 import hashlib
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen import books, images
+from batchgen import adopt, books, images, troubles
+from batchgen.adopt import Orphan
 from batchgen.folder import Folder
+from batchgen.troubles import Kept
+
+BLOCK = 1000  # files whose rows are read at a time
+THREADS = 4
+NEEDED = ("sending", "accepted", "unusable")  # whose answers stay in the spool
+MEND = "put a backup of the ledger in its place, then batchgen verify --adopt"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as the ledger says; `what` is a word for scripts."""
+    """One thing that is not as it should be; `what` is a word for scripts."""
 
     what: str
     where: str
     says: str
 
 
-def findings(folder: Folder) -> Iterator[Finding]:
-    """Everything that is wrong, as it is found; reads every image file once."""
+def _nothing() -> None:
+    pass
+
+
+def findings(folder: Folder, tick: Callable[[], object] = _nothing) -> Iterator[Finding]:
+    """Everything that is wrong, as it is found; reads every image file once, and ticks for each."""
+    before, found, spooled = at_work(folder), set(adopt.files(folder.images)), list(adopt.files(folder.spool))
+    yield from _open_to_others(folder, spooled)
     with books.reading(folder.ledger) as db:
-        for sentence in books.troubles(db):
-            yield Finding("ledger", folder.ledger.name, sentence)
-        known = set()
-        for row in books.saved_images(db):
-            known.add(str(row["path"]))
-            yield from _image(folder.images / str(row["path"]), row)
-    yield from _strangers(folder.images, known)
+        for sentence in troubles.every(db):
+            yield Finding("ledger", folder.ledger.name, f"{sentence}; {MEND}")
+        unfinished = list(troubles.unfinished(db))
+        busy = before or at_work(folder)
+    yield from (Finding("open", folder.ledger.name, sentence) for sentence in unfinished if not busy)
+    yield from _images(folder, tick)
+    with books.reading(folder.ledger) as db:
+        strays = adopt.orphans(db, folder, adopt.unowned(db, found), busy)
+        fates = {name: adopt.fate(db, name.partition(".")[0]) for name in spooled}
+        yield from (_stray(each) for each in strays if not each.expected and _there(folder.images / each.name))
+    yield from _spool(folder, fates, busy)
 
 
-def _image(path: Path, row: books.Row) -> Iterator[Finding]:
-    name = str(row["path"])
+def at_work(folder: Folder) -> bool:
+    """Whether a run holds the folder. Nobody is kept waiting: the lock is tried and let go at once."""
     try:
-        data = path.read_bytes()
+        handle = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # never locked, or somebody else's: then there is no way to tell
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        yield Finding("missing", name, f"saved once, now: {error.strerror}")
-        return
-    if hashlib.sha256(data).hexdigest() != row["sha256"]:
-        yield Finding("changed", name, f"{len(data)} bytes with another sha256 than the {row['bytes']} that were saved")
-        return
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(handle)
+    return False
+
+
+def _images(folder: Folder, tick: Callable[[], object]) -> Iterator[Finding]:
+    """Every file that the ledger answers for. No look at the ledger lasts: a run may be writing to it."""
+    last = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        while True:
+            with books.reading(folder.ledger) as db:
+                rows = troubles.kept(db, last, BLOCK)
+            if not rows:
+                return
+            last = rows[-1].id
+            for found in pool.map(lambda row: _image(folder.images, row), rows):
+                tick()
+                yield from [found] if found else []
+
+
+def _image(folder: Path, row: Kept) -> Finding | None:
+    """What is wrong with one file, if anything."""
     try:
-        images.inspect(data)
+        with adopt.opened(folder, row.path) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size == row.bytes else b""
+    except OSError as error:
+        return _not_there(row, error)
+    if size != row.bytes or hashlib.sha256(data).hexdigest() != row.sha256:
+        says = f"{size} bytes with another sha256 than the {row.bytes} that were saved: put a copy in its place"
+        return Finding("changed", row.path, says)
+    try:
+        kind = images.inspect(data)
     except images.Broken as error:
-        yield Finding("broken", name, str(error))
+        return Finding("broken", row.path, f"saved so, and no whole image: {error}")
+    if (kind.format, kind.width, kind.height) != (row.format, row.width, row.height):
+        is_, said = (f"{each.format} {each.width}x{each.height}" for each in (kind, row))
+        return Finding("ledger", row.path, f"is {is_}, the ledger says {said}; {MEND}")
+    return None
 
 
-def _strangers(folder: Path, known: set[str]) -> Iterator[Finding]:
-    for path in sorted(folder.rglob("*")):
-        if not path.is_dir() and str(path.relative_to(folder)) not in known:
-            yield Finding("unknown", str(path.relative_to(folder)), "no row of the ledger owns this file")
+def _not_there(row: Kept, error: OSError) -> Finding:
+    if error.errno == errno.ELOOP:
+        return Finding("link", row.path, "saved once, now behind a link: put the file itself there")
+    return Finding("missing", row.path, f"saved once, now: {error.strerror}: put a copy there")
+
+
+def _stray(found: Orphan) -> Finding:
+    if found.name.endswith(".part"):
+        return Finding("leftover", found.name, "left by a write that was cut off, and needed by nobody: remove it")
+    if found.image:
+        says = f"by its name task {found.key}'s, and no row owns it: batchgen verify RUN --adopt takes it in"
+    elif found.task and found.flaw:
+        says = f"bears the name of task {found.key}, and no row owns it; {found.flaw}: move it elsewhere"
+    else:
+        says = "no row of the ledger owns this file, and no task is called so: move it elsewhere"
+    return Finding("unknown", found.name, says)
+
+
+def _there(path: Path) -> bool:
+    """A run that is at work has moved on meanwhile."""
+    return os.path.lexists(path)
+
+
+def _spool(folder: Folder, fates: dict[str, str], busy: bool) -> Iterator[Finding]:
+    """Answers that no attempt needs."""
+    for name, fate in sorted(fates.items()):
+        if fate in NEEDED or (fate and busy) or not _there(folder.spool / name):
+            continue
+        where = f"{folder.spool.name}/{name}"
+        if fate:
+            yield Finding(
+                "leftover", where, f"the answer to a request that is settled ({fate}): batchgen run removes it"
+            )
+        else:
+            says = (
+                "a request that the ledger does not know: put back its -wal file or a newer backup, or move this away"
+            )
+            yield Finding("unknown", where, f"the answer to {says}")
+
+
+def _open_to_others(folder: Folder, spooled: list[str]) -> Iterator[Finding]:
+    """What holds prompts is for nobody else's eyes."""
+    ledger = [folder.ledger.with_name(folder.ledger.name + ending) for ending in ("", "-wal", "-shm")]
+    for path in (*ledger, folder.spool, *(folder.spool / name for name in sorted(spooled))):
+        with suppress(FileNotFoundError):  # a run that is at work removes them
+            mode = stat.S_IMODE(os.lstat(path).st_mode)
+            if mode & 0o077:
+                where = str(path.relative_to(folder.path))
+                yield Finding("mode", where, f"others may look at it ({mode:04o}): chmod go= {where}")

@@ -111,7 +111,6 @@ async def test_money_for_what_is_no_longer_wanted_is_still_counted(path: Path) -
         assert spent == {"kept": 4_000_000, "dropped": 13_300_000, "replaced": 0, "unusable": 6_000_000}
         assert books.not_wanted(db) == {"dropped": 5, "replaced": 0}
         assert sum(books.task_states(db).values()) == 1
-        assert len(list(books.saved_images(db))) == 4
 
 
 async def test_an_image_that_one_of_several_lacks_is_missing(path: Path) -> None:

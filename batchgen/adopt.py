@@ -1,0 +1,317 @@
+"""Files below images/ that no row owns: whose they are by their names, and taking them into the books.
+
+An image can be there without its row where a ledger was put back from an older backup, or where an answer came and
+was lost sight of. It was paid for; a run that does not know it would buy it again.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import socket
+import sqlite3
+import stat
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+from batchgen import __version__, books, commit, costs, disk, images, records
+from batchgen.costs import Money
+from batchgen.errors import StorageError
+from batchgen.folder import Folder
+from batchgen.spool import Spool
+from batchgen.task import MISSING, Image, ImageState, Variant
+
+CODE = "adopted"
+_KEYS = re.compile(r"(?=([a-z2-7]{16}))")  # wherever they begin: a path may hold the key anywhere
+BYTES_MOST = 1 << 28
+
+Price = Callable[[Variant], costs.Quote | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A file without a row. `task` is whose image it is by its name, `index` which one; 0 and 0 where it is nobody's.
+
+    `image` is what its row will say where it can be taken in; else `flaw` says why not. `expected`: a run will write
+    its row, or is about to.
+    """
+
+    name: str
+    task: int = 0
+    key: str = ""
+    index: int = 0
+    image: Image | None = None
+    flaw: str = ""
+    expected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Images that were taken in, and what that adds to the books, at least and at most (nano-dollars).
+
+    `unpriced` are attempts among them that cost what nobody knows.
+    """
+
+    names: tuple[str, ...] = ()
+    low: int = 0
+    high: int = 0
+    unpriced: int = 0
+
+    def __add__(self, other: "Adopted") -> "Adopted":
+        unpriced = self.unpriced + other.unpriced
+        return Adopted(self.names + other.names, self.low + other.low, self.high + other.high, unpriced)
+
+
+def files(folder: Path) -> Iterator[str]:
+    """Everything below a folder that is no folder, by its name from there; links are not followed."""
+
+    def unreadable(error: OSError) -> None:
+        raise StorageError(f"{error.filename} cannot be looked into: {error.strerror}")
+
+    if not folder.is_dir():
+        return
+    for place, folders, names in os.walk(folder, onerror=unreadable):
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (os.path.relpath(os.path.join(place, name), folder) for name in (*names, *linked))
+
+
+def unowned(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
+    """Those of the files that no row owns."""
+    left = set(names)
+    for (path,) in db.execute("SELECT path FROM images WHERE path <> ''"):
+        left.discard(path)
+    return left
+
+
+def orphans(db: sqlite3.Connection, folder: Folder, names: Iterable[str], busy: bool = False) -> Iterator[Orphan]:
+    """What files are that no row owns; `busy`: a run is at work, and may be about to write their rows."""
+    spool, taken = Spool(folder.spool), set[tuple[int, int]]()
+    for name in sorted(names):
+        found = _orphan(db, spool, name, busy)
+        if found.task and not found.flaw and not found.expected:
+            found = _looked_at(found, folder.images, taken)
+        yield found
+
+
+def _looked_at(found: Orphan, folder: Path, taken: set[tuple[int, int]]) -> Orphan:
+    """With its image, or with what is wrong with it. Of two files for one image the first is taken."""
+    if (found.task, found.index) in taken:
+        return replace(found, flaw="another file bears that name, too")
+    try:
+        found = replace(found, image=_read(folder, found.name, found.index))
+    except OSError as error:
+        return replace(found, flaw=error.strerror or str(error))
+    except ValueError as error:
+        return replace(found, flaw=str(error))
+    taken.add((found.task, found.index))
+    return found
+
+
+def _orphan(db: sqlite3.Connection, spool: Spool, name: str, busy: bool) -> Orphan:
+    """Whose it is by its name alone."""
+    if name.endswith(".part"):
+        attempt = os.path.basename(name).lstrip(".").partition(".")[0]
+        return Orphan(name, expected=fate(db, attempt) in ("sending", "accepted"))
+    keys = sorted(set(_KEYS.findall(name)))
+    marks = ", ".join("?" * len(keys))
+    sql = f"SELECT seq, key, path, state FROM tasks WHERE key IN ({marks})"
+    for seq, key, path, state in db.execute(sql, keys).fetchall():
+        if (busy and state == "doing") or _will_be_finished(db, spool, seq):
+            return Orphan(name, seq, key, expected=True)
+        index = _index(name, path)
+        if index is not None:
+            return Orphan(name, seq, key, index, flaw=_rival(db, seq, index))
+    return Orphan(name)
+
+
+def _index(name: str, path: str) -> int | None:
+    """Which image of the task that writes to `path` bears this name; None where none does."""
+    stem, _, extension = name.rpartition(".")
+    number = stem.removeprefix(path)
+    if not stem.startswith(path) or extension not in images.EXTENSIONS.values():
+        return None
+    if not number:
+        return 0
+    found = re.fullmatch(r"-(0|[1-9][0-9]?)", number)
+    return int(found[1]) if found else None
+
+
+def fate(db: sqlite3.Connection, attempt: str) -> str:
+    """An attempt's state; nothing where the ledger has no such attempt."""
+    row = db.execute("SELECT state FROM attempts WHERE id = ?", (attempt,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def _will_be_finished(db: sqlite3.Connection, spool: Spool, task: int) -> bool:
+    """Whether the answer is held, here or by the provider: the next run takes it in, at its exact price."""
+    rows = db.execute("SELECT id, state FROM attempts WHERE task = ? AND state IN ('sending', 'accepted')", (task,))
+    return any(state == "accepted" or spool.holds(attempt, 1) for attempt, state in rows.fetchall())
+
+
+def _rival(db: sqlite3.Connection, task: int, index: int) -> str:
+    sql = "SELECT path FROM images WHERE task = ? AND idx = ? AND state = 'saved'"
+    row = db.execute(sql, (task, index)).fetchone()
+    return f"the ledger has {row[0]} for it" if row else ""
+
+
+def _read(folder: Path, name: str, index: int) -> Image:
+    """A file's image as a row would have it; OSError or images.Broken where it is none."""
+    with opened(folder, name) as file:
+        if os.fstat(file.fileno()).st_size > BYTES_MOST:
+            raise images.Broken("it is larger than any image")
+        data = file.read()
+    kind = images.inspect(data)
+    if not name.endswith(f".{images.EXTENSIONS[kind.format]}"):
+        raise images.Broken(f"it is a {kind.format} file by another name")
+    digest, seen = hashlib.sha256(data).hexdigest(), (kind.format, kind.width, kind.height)
+    return Image(index, ImageState.SAVED, name, digest, len(data), *seen)
+
+
+@contextmanager
+def opened(folder: Path, name: str) -> Iterator[BinaryIO]:
+    """A file below a folder; OSError where it is no plain one, and where a link leads to it (ELOOP)."""
+    parts = Path(name).parts
+    if os.path.isabs(name) or ".." in parts:
+        raise OSError(errno.EINVAL, "leads out of the folder")
+    if any((folder / Path(*parts[:depth])).is_symlink() for depth in range(1, len(parts))):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "no plain file")
+        yield file
+
+
+def adoptable(folder: Folder) -> list[Orphan]:
+    """The files that can be taken in. The caller holds the folder."""
+    with books.reading(folder.ledger) as db:
+        return [each for each in orphans(db, folder, unowned(db, files(folder.images))) if each.image]
+
+
+async def take_in(folder: Folder, found: Sequence[Orphan], price: Price) -> Adopted:
+    """Write rows for files without: one transaction a task, on the disk before the next. The caller holds the folder.
+
+    A task whose request is of unknown fate was paid for with it; else there must have been one that the ledger has
+    lost, and it is written down now. Nobody knows their usage: they cost what `price` says, and are estimates.
+    """
+    total = Adopted()
+    async with commit.writer(folder.ledger) as group:
+        run = await group.write(_run)
+        for _, some in groupby(sorted(found, key=lambda each: (each.task, each.index)), lambda each: each.task):
+            mine = list(some)
+            _make_durable(folder.images, mine)
+            total += await group.write(partial(_take_in, run=run, folder=folder.images, found=mine, price=price))
+    return total
+
+
+def _run(db: sqlite3.Connection) -> int:
+    """A run of its own, over as it begins: a later one must not take the ledger for a new one."""
+    sql = (
+        "INSERT INTO runs (started_at, ended_at, version, pid, host, exit_code, reason) VALUES (?, ?, ?, ?, ?, 0, ?)"
+        " RETURNING id"
+    )
+    now = records.now()
+    who = (__version__, os.getpid(), socket.gethostname())
+    ((run,),) = db.execute(sql, (now, now, *who, "images without rows were taken in")).fetchall()
+    return int(run)
+
+
+def _make_durable(folder: Path, found: Sequence[Orphan]) -> None:
+    """Whoever put them back may not have: no row may be safer than its file."""
+    with disk.storage("the images folder"):
+        for each in found:
+            disk.sync_file(folder / each.name)
+        for place in {(folder / each.name).parent for each in found}:
+            disk.sync_folder(place)
+
+
+def _take_in(db: sqlite3.Connection, run: int, folder: Path, found: Sequence[Orphan], price: Price) -> Adopted:
+    task = found[0].task
+    row = db.execute("SELECT seq FROM attempts WHERE task = ? AND state = 'paid'", (task,)).fetchone()
+    attempt, added = (row[0], Adopted()) if row else _paid(db, run, task, _made_at(folder / found[0].name), price)
+    for each in found:
+        assert each.image
+        records.add_image(db, task, attempt, each.image)
+    if not row:
+        _note_missing(db, task, attempt)
+    db.execute(
+        "UPDATE tasks SET state = 'done',"  # who gave it up did so for want of what is there now
+        " wanted = CASE wanted WHEN 'waived' THEN 'yes' WHEN 'forgone' THEN 'dropped' ELSE wanted END WHERE seq = ?",
+        (task,),
+    )
+    return replace(added, names=tuple(each.name for each in found))
+
+
+def _paid(db: sqlite3.Connection, run: int, task: int, made_at: str, price: Price) -> tuple[int, Adopted]:
+    """The attempt that must have brought a task's images, and what it adds to the books."""
+    sql = (
+        "SELECT seq, cost_low, cost_high FROM attempts WHERE task = ? AND state IN ('unknown', 'sending')"
+        " ORDER BY seq DESC LIMIT 1"
+    )
+    doubtful = db.execute(sql, (task,)).fetchone()
+    attempt, *before = doubtful or (_lost(db, run, task, made_at), None, None)
+    low, high = _cost(_money(db, task, price), before[1])
+    said = f"its image was found at {records.now()}; before: " if doubtful else "its image was found without it"
+    db.execute(
+        "UPDATE attempts SET state = 'paid', cost_low = ?, cost_high = ?, estimated = 1, code = ?, error = ? || error,"
+        " ended_at = coalesce(ended_at, ?) WHERE seq = ?",
+        (low, high, CODE, said, records.now(), attempt),
+    )
+    added = Adopted(low=(low or 0) - (before[0] or 0), high=(high or 0) - (before[1] or 0), unpriced=high is None)
+    return attempt, added
+
+
+def _lost(db: sqlite3.Connection, run: int, task: int, made_at: str) -> int:
+    """An attempt that the ledger has no more, as far as its image tells of it."""
+    lane, asked = db.execute("SELECT lane, variant FROM tasks WHERE seq = ?", (task,)).fetchone()
+    sql = (
+        "INSERT INTO attempts (id, task, run, purchase, lane, engine, state, images, sent_at, ended_at)"
+        " VALUES (?, ?, ?, ?, ?, '', 'paid', ?, ?, ?) RETURNING seq"
+    )
+    ids = uuid.uuid4().hex, task, run, uuid.uuid4().hex
+    ((attempt,),) = db.execute(sql, (*ids, lane, _variant(db, asked).images, made_at, made_at)).fetchall()
+    return int(attempt)
+
+
+def _cost(money: Money | None, before: int | None) -> tuple[int | None, int | None]:
+    """Between what the catalog knows now, and the most that was thought of as it was sent."""
+    if money is None:
+        return (None if before is None else 0), before
+    return money.low, max(money.high, before or 0)
+
+
+def _money(db: sqlite3.Connection, task: int, price: Price) -> Money | None:
+    sql = (
+        "SELECT t.variant, length(CAST(p.text AS BLOB)), t.input_tokens FROM tasks t JOIN prompts p ON p.id = t.prompt"
+        " WHERE t.seq = ?"
+    )
+    asked, size, tokens = db.execute(sql, (task,)).fetchone()
+    quote = price(_variant(db, asked))
+    return quote.of(size, 1, tokens) if quote else None
+
+
+def _variant(db: sqlite3.Connection, found: int) -> Variant:
+    sql = "SELECT provider, model, operation, params, axes FROM variants WHERE id = ?"
+    return records.variant(db.execute(sql, (found,)).fetchone())
+
+
+def _note_missing(db: sqlite3.Connection, task: int, attempt: int) -> None:
+    """Of several images some may not have been found; they were asked for all the same."""
+    (asked,) = db.execute("SELECT images FROM attempts WHERE seq = ?", (attempt,)).fetchone()
+    there = {row[0] for row in db.execute("SELECT idx FROM images WHERE task = ? AND state = 'saved'", (task,))}
+    for index in sorted(set(range(asked)) - there):
+        records.add_image(db, task, attempt, Image(index, ImageState.BROKEN, note=MISSING))
+
+
+def _made_at(path: Path) -> str:
+    """When the file was written, which is about when it was bought; never later than now."""
+    seconds = max(0.0, min(path.stat().st_mtime, time.time()))
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
