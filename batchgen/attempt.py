@@ -171,8 +171,9 @@ def _hear(
         lost = "the answer was damaged on the disk"
         raise Unknown(lost, code="damaged") if k == 1 else Pending(lost, code="damaged")
     if not 200 <= reply.status < 300:
+        said = bench.dialect.fault(reply)
         bench.spool.forget(attempt.id, k)
-        fault = _free(bench.dialect.fault(reply)) if k > 1 else bench.dialect.fault(reply)
+        fault = _free(said) if k > 1 else said
         if not (give_up and isinstance(fault, Gone)):
             raise fault
         reply = _nothing_of(fault)

@@ -102,7 +102,7 @@ def _with_files(parts: list[bytes], uploads: list[Upload], folder: Path) -> Body
 
 
 def _multipart(form: Form, folder: Path) -> Body:
-    boundary = uuid.uuid4().hex
+    boundary = _boundary(form)
     dash = f"--{boundary}".encode()
     pieces: list[bytes | Stretch] = []
     for name, value in form.fields:
@@ -115,6 +115,15 @@ def _multipart(form: Form, folder: Path) -> Body:
         pieces.append(LINE.join([dash, head, f"Content-Type: {_type(upload)}".encode(), b"", b""]))
         pieces += [_piece(upload, folder, text=False), LINE]
     return Body(f"multipart/form-data; boundary={boundary}", (*pieces, dash + b"--" + LINE))
+
+
+def _boundary(form: Form) -> str:
+    """The same for the same form: what is sent again under an idempotency key must be the same to the last byte.
+
+    No file can hold it, as it depends on each one's hash.
+    """
+    files = [(name, upload.input.sha256, upload.input.area, upload.area) for name, upload in form.files]
+    return hashlib.sha256(repr((form.fields, files)).encode()).hexdigest()[:32]
 
 
 def _piece(upload: Upload, folder: Path, text: bool) -> bytes | Stretch:

@@ -3,12 +3,16 @@
 import importlib
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 
 import click
 
 from batchgen import __version__
 from batchgen.errors import BatchgenError
+from batchgen.redact import redact, secrets
 from batchgen.text import clean
 
 VERBS = {
@@ -45,6 +49,10 @@ Exit codes: 0 all done, 1 a bug, 2 usage or manifest, 3 finished but some tasks 
 """
 
 
+class Unread(Exception):
+    """Nobody reads what is written any more."""
+
+
 class Verbs(click.Group):
     """Loads a verb's module when it is called: `--help` imports none of them."""
 
@@ -56,6 +64,12 @@ class Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"batchgen.commands.{name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click itself would call it a failure
+            raise Unread from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,22 +90,51 @@ def group() -> None:
     pass
 
 
+def prepare() -> None:
+    """Leave nothing behind that holds a key, and let no file take the place of a stream that is closed."""
+    with suppress(ImportError, ValueError, OSError):
+        resource = importlib.import_module("resource")
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the ledger would be written to by a print
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """The exit code says it too, where nobody can be told: stderr may go to a disk that is full."""
+    try:
+        yield
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every expected error is one message, and never a traceback."""
+    prepare()
     try:
         code = group.main(args=arguments, prog_name="batchgen", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        with unheard():
+            error.show()
         code = 2
     except (click.Abort, KeyboardInterrupt):
         code = 7
     except BatchgenError as error:
-        for line in str(error).splitlines():
-            click.echo(clean(line), err=True)
+        with unheard():
+            for line in str(error).splitlines():
+                click.echo(clean(line), err=True)
         code = error.exit_code
-    except BrokenPipeError:  # `| head` has read enough
+    except Unread:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Exception:  # a bug: its words may hold anything
+        with unheard():
+            click.echo(redact(traceback.format_exc(), secrets(os.environ)), err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -131,7 +131,22 @@ class Client:
         finally:
             with anyio.CancelScope(shield=True):  # a whole answer is not thrown away at the door
                 await response.aclose()
+        if self._left_over():
+            await self._renew()
         return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, poured)
+
+    def _left_over(self) -> bool:
+        """Whether bytes stand behind the answer: they would be taken for the answer to the next request.
+
+        httpx has no door for that; where its insides look otherwise, a connection is used once.
+        """
+        transports = [self._http._transport, *self._http._mounts.values()]
+        try:
+            pools = [transport._pool for transport in transports if transport]  # type: ignore[attr-defined]
+            inner = [connection._connection for pool in pools for connection in pool.connections]
+            return any(each._h11_state.trailing_data[0] for each in inner if each)
+        except AttributeError:
+            return True
 
     async def _renew(self) -> None:
         """A client that was cut off in the middle is thrown away."""
@@ -142,15 +157,15 @@ class Client:
 
 async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path:
     """Raw bytes off the socket: a small body stays in memory, a large one goes to its file as it comes."""
-    poured, tail, finished = Poured(sink), b"", False
+    poured, finished = Poured(sink), False
     stream = response.headers.get("content-type", "").lower().startswith(STREAM)
+    events = Events() if stream else None
     try:
         async for chunk in response.aiter_raw():
             poured.take(chunk)
-            tail = (tail + chunk)[-4:]
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
-            finished = stream and tail.endswith(BLANK) and bool(FINISHED.search(poured.read()))
+            finished = events is not None and events.end(chunk)
             if finished:  # all that was asked for is here, whether the server hangs up, cuts or waits
                 break
     except BaseException:
@@ -162,6 +177,24 @@ async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path
         poured.drop()
         raise Unknown(f"the answer was cut at {poured.size} of {expected} bytes", code="cut")
     return poured.body
+
+
+class Events:
+    """A stream of events as it comes, of which each is looked at once: is it the last that is needed?"""
+
+    def __init__(self) -> None:
+        self._fresh = bytearray()
+        self._seen = 0  # of it, without a blank line
+
+    def end(self, chunk: bytes) -> bool:
+        """Whether the event with the whole image ends in this chunk."""
+        fresh = self._fresh
+        fresh += chunk
+        ends = [at + len(blank) for blank in BLANK if (at := fresh.rfind(blank, self._seen)) >= 0]
+        found = bool(ends) and FINISHED.search(fresh, 0, max(ends)) is not None
+        del fresh[: max(ends, default=0)]
+        self._seen = max(0, len(fresh) - 3)
+        return found
 
 
 class Poured:
@@ -203,10 +236,6 @@ class Poured:
         if self._path:
             self._path.unlink(missing_ok=True)
 
-    def read(self) -> bytes:
-        """What came so far."""
-        return self._path.read_bytes() if self._path else b"".join(self._chunks)
-
     @property
     def body(self) -> bytes | Path:
         return self._path or b"".join(self._chunks)
@@ -218,6 +247,8 @@ def _named(error: Exception) -> ProviderError:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
         if _certificate(error):
             return Blocked(f"the server's certificate is not to be trusted: {said}", code="certificate")
+        if isinstance(error, httpx.ProxyError) and said.startswith("407"):
+            return Blocked(f"the proxy lets nobody through without a name: {said}", code="proxy")
         return Unsent(f"no connection: {said}", code="unreachable")
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return Rejected(f"cannot be sent: {type(error).__name__}", code="invalid_request")  # the text may hold the key

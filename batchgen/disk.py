@@ -1,12 +1,15 @@
 """Files that are whole or not there: write beside the target, fsync, rename, fsync the folder."""
 
+import errno
+import importlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batchgen.errors import StorageError
 
+OWN_FILES = 40
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -16,10 +19,25 @@ def storage(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        many = error.errno in (errno.EMFILE, errno.ENFILE)
+        mend = "raise ulimit -n or lower limits.concurrency" if many else "free the space or mend the folder"
         raise StorageError(
             f"{what}: {error.strerror or error} ({error.filename or 'no file name'}). "
-            "Nothing that was paid for is lost: free the space or mend the folder, then run the same command again."
+            f"Nothing that was paid for is lost: {mend}, then run the same command again."
         ) from error
+
+
+def open_files(wanted: int) -> int:
+    """How many of the files that are wanted may be open at once, beside our own; the limit is raised for them."""
+    with suppress(ImportError, ValueError, OSError):
+        resource = importlib.import_module("resource")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = wanted + OWN_FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + OWN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+        return wanted if soft == resource.RLIM_INFINITY else max(3, min(wanted, soft - OWN_FILES))
+    return wanted
 
 
 _durable: set[Path] = set()  # folders that this process knows to be on the disk

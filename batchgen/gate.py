@@ -16,6 +16,7 @@ CREDIT = 10.0  # troubles beyond the successes that close the gate
 SLACK, SLACK_EARNED = 3.0, 0.25  # rate limits that narrow nothing yet, and how many more each success makes good
 FIRST = 4  # requests that are let through at once in the beginning
 BLOCKED_LEAST, BLOCKED_MOST = 60.0, 3600.0  # seconds between two tries at a provider that wants a person
+LOST_MOST, LOST_WAIT = 30, 600.0  # requests in a row that may be billed for nothing, and seconds between the later ones
 PATIENCE = 6 * 3600.0  # seconds after which nothing but troubles is no trouble any more
 
 
@@ -36,6 +37,7 @@ class Gate:
     _ceiling: float = field(init=False)  # the window grows slowly from here on
     _credit: float = CREDIT
     _slack: float = SLACK
+    _lost: int = 0  # requests in a row that may be billed, and of which nothing came
     _streak: int = 0  # episodes without a success between them
     _since: float | None = None  # when the first of them began
 
@@ -48,7 +50,7 @@ class Gate:
 
     def succeeded(self, ticket: int) -> None:
         """An answer came, be it a clear no to what was asked: the provider works."""
-        self._credit = min(CREDIT, self._credit + 1)
+        self._credit, self._lost = min(CREDIT, self._credit + 1), 0
         if ticket == self.ticket:
             self._streak, self._since, self.closed, self.why = 0, None, False, ""
             self._slack = min(SLACK, self._slack + SLACK_EARNED)
@@ -64,12 +66,19 @@ class Gate:
         self._narrow(1.0 if self._streak else half, half, now, why)
         self._wait(now, backoff(self._streak, hint, self.chance))
 
-    def troubled(self, ticket: int, now: float, hint: float | None, why: str) -> None:
-        """The provider, or the way to it, failed a request; where it fails many, the gate closes."""
+    def troubled(self, ticket: int, now: float, hint: float | None, why: str, lost: bool = False) -> None:
+        """The provider, or the way to it, failed a request; where it fails many, the gate closes.
+
+        `lost`: it may be billed, and nothing came of it. Such a try is worth a longer wait, and not many of them.
+        """
         self._credit = max(0.0, self._credit - 1)
-        if self._known(ticket, now, hint) or (self._credit and not self.closed):
+        if self._known(ticket, now, hint):
             return
-        self._shut(now, backoff(self._streak + 1, hint, self.chance), why)
+        self._lost += lost
+        if self._credit and not self.closed:
+            return
+        wait = backoff(self._streak + 1, hint, self.chance)
+        self._shut(now, max(wait, min(LOST_WAIT, 2.0**self._streak)) if lost else wait, why)
 
     def blocked(self, ticket: int, now: float, why: str) -> None:
         """A person is needed; until one has acted, try now and then."""
@@ -81,6 +90,11 @@ class Gate:
     def hopeless(self, now: float) -> bool:
         """Whether there was nothing but trouble for so long that waiting on is no use."""
         return self._since is not None and now - self._since > PATIENCE
+
+    @property
+    def wasteful(self) -> bool:
+        """Whether nothing came of so many requests that may be billed that it costs too much to try on."""
+        return self._lost >= LOST_MOST
 
     def _shut(self, now: float, wait: float, why: str) -> None:
         self._narrow(1.0, max(1.0, self.width / 2), now, why)

@@ -7,9 +7,20 @@ import anyio
 import anyio.to_thread
 import tenacity
 
-from batchgen import links, records, settle
+from batchgen import images, links, records, settle
 from batchgen.attempt import perform
-from batchgen.errors import Blocked, Busy, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unsent
+from batchgen.errors import (
+    Blocked,
+    Busy,
+    Gone,
+    Pending,
+    ProviderError,
+    Refused,
+    Rejected,
+    StorageError,
+    Unknown,
+    Unsent,
+)
 from batchgen.lane import Lane, Slot, Stopped
 from batchgen.ledger import Forgotten, Ledger
 from batchgen.limits import backoff
@@ -19,6 +30,10 @@ from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
 from batchgen.wire import Outcome
 
+STANDS = (
+    "{} is there already, and the ledger does not know that it was paid for: batchgen verify RUN --adopt takes it in. "
+    "Nothing was sent for it."
+)
 Listener = Callable[[Task, Settlement], None]
 
 
@@ -103,10 +118,17 @@ class Errand:
         return self._next(settled, error)
 
     async def _begin(self) -> Attempt:
+        self._check_place()
         buyer, money = self._buyer, self._buyer.purse.quote(self._task)
         high, lifetime = money.high if money else None, buyer.lane.provider.idempotency
         self.attempt = await buyer.ledger.begin(self._task, buyer.lane.name, buyer.engine, high, lifetime)
         return self.attempt
+
+    def _check_place(self) -> None:
+        """An image that is there already was paid for once: by what a ledger knew that was lost since."""
+        bench = self._buyer.lane.bench
+        if found := images.standing(bench.images, self._task.path, self._task.variant.images):
+            raise StorageError(STANDS.format(found))
 
     async def _hold(self) -> None:
         """The provider knows the key no more under which the task could be sent again for nothing."""
@@ -128,11 +150,10 @@ class Errand:
                 accepted=self._accepted,
                 sealed=slot.sealed,
             )
-        except Pending as error:
-            if isinstance(error, Gone) and self._tired:
-                return self._failure(attempt, error), error
-            return None, error
         except ProviderError as error:
+            self._redact(error)
+            if isinstance(error, Pending) and not (isinstance(error, Gone) and self._tired):
+                return None, error
             failed = self._failure(attempt, error)
             if buy:
                 self._tell(error, slot.ticket)
@@ -140,7 +161,7 @@ class Errand:
         except anyio.get_cancelled_exc_class():
             await self._abandon(attempt)
             raise
-        return self._heard(attempt, outcome, slot.ticket)
+        return self._heard(attempt, settle.redacted(outcome, lane.redact), slot.ticket)
 
     def _heard(self, attempt: Attempt, outcome: Outcome, ticket: int) -> tuple[Settlement, ProviderError | None]:
         purse, lane = self._buyer.purse, self._buyer.lane
@@ -161,8 +182,13 @@ class Errand:
             estimated=settled.estimated,
         ), error
 
+    def _redact(self, error: ProviderError) -> None:
+        """Before its words reach a ledger, a log or an eye."""
+        lane = self._buyer.lane
+        error.args = (clean(lane.redact(str(error))),)
+        error.code, error.request_id = lane.redact(error.code), lane.redact(error.request_id)
+
     def _failure(self, attempt: Attempt, error: ProviderError) -> Settlement:
-        error.args = (clean(self._buyer.lane.redact(str(error))),)  # before it reaches a ledger, a log or an eye
         lane, lifetime = self._buyer.lane, self._buyer.lane.provider.idempotency
         case = Case(
             attempt,

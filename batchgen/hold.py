@@ -55,7 +55,7 @@ def locked(folder: Folder) -> Iterator[None]:
     """Hold the folder; LockedError, naming the holder, where another run does. The kernel frees it when we die."""
     with disk.storage("the run folder"):
         disk.make_folder(folder.path)
-    lock = filelock.FileLock(folder.lock)
+    lock = filelock.FileLock(folder.lock, mode=0o600)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import anyio
 
-from batchgen import catalog, hold, ledger, pretend, shelf
+from batchgen import catalog, disk, hold, ledger, pretend, shelf
 from batchgen.attempt import Bench
 from batchgen.catalog import Provider
 from batchgen.client import Access
@@ -29,6 +29,7 @@ from batchgen.limits import Cap
 from batchgen.manifest import Manifest
 from batchgen.progress import Progress, Wait
 from batchgen.purse import Purse
+from batchgen.redact import redact
 from batchgen.settle import Policy
 from batchgen.spool import Spool
 from batchgen.task import Attempt, AttemptState, Task, TaskState
@@ -37,11 +38,13 @@ from batchgen.wanted import Change, Wanted
 
 BLOCK = 500  # tasks that are enqueued in one transaction
 NOTE_EVERY = 2.0  # seconds
+FILES = 3  # that an open request needs: its connection, its answer, and a share of what else is open
 THREADS = 4  # that parse, decode and write: more would only wait for the same disk
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
 LOST = (
     "{folder} holds answers or images that its ledger knows nothing of: the ledger lacks what was written last. "
-    "Put its -wal file back, or a whole backup, or give the job another name. Nothing was sent."
+    "Put its -wal file back, or a newer backup; or let batchgen verify RUN --adopt take in the images, and move away "
+    "what it names in the spool. Nothing was sent."
 )
 T = TypeVar("T")
 log = logging.getLogger("batchgen")
@@ -146,7 +149,10 @@ class Job:
             folder=manifest.folder,
             trusted=provider.trusted,
         )
-        return Lane(provider, bench, access, limits.concurrency, patient=limits.on_blocked == "wait")
+        width = disk.open_files(FILES * limits.concurrency) // FILES
+        if width < limits.concurrency:
+            log.warning("only %d requests at a time at %s: raise ulimit -n", width, provider.identity)
+        return Lane(provider, bench, access, width, patient=limits.on_blocked == "wait")
 
     async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> Ended:
         """Drive, and write down how it ended, however it ended."""
@@ -160,7 +166,9 @@ class Job:
             ended = Ended(error.exit_code, str(error))
             raise
         except Exception as error:
-            ended = Ended(1, f"{type(error).__name__}: {error}")
+            ended = Ended(
+                1, redact(f"{type(error).__name__}: {error}", [key for lane in lanes for key in lane.secrets])
+            )
             raise
         finally:
             log.info("ended with %d: %s", ended.exit_code, clean(ended.reason))

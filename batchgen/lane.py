@@ -13,8 +13,8 @@ from batchgen.attempt import Bench, Send
 from batchgen.catalog import Provider
 from batchgen.client import Access, Client, Sink
 from batchgen.dialects.base import NO_CREDIT
-from batchgen.errors import Blocked, ProviderError
-from batchgen.gate import PATIENCE, Gate
+from batchgen.errors import Blocked, ProviderError, Unknown, Unusable
+from batchgen.gate import LOST_MOST, PATIENCE, Gate
 from batchgen.limits import Breaker
 from batchgen.redact import redact
 from batchgen.task import Attempt
@@ -95,9 +95,14 @@ class Lane:
     def troubled(self, ticket: int, error: ProviderError) -> None:
         """The provider, or the way to it, failed a request; where it never does anything else, the lane stops."""
         now, why = anyio.current_time(), f"{error.status or ''} {error.code}".strip()
-        heard = self.gate.limited if error.status == 429 else self.gate.troubled
-        heard(ticket, now, error.retry_after, why)
-        if self.gate.hopeless(now) and not self.patient:
+        if error.status == 429:
+            self.gate.limited(ticket, now, error.retry_after, why)
+        else:
+            self.gate.troubled(ticket, now, error.retry_after, why, lost=isinstance(error, Unknown | Unusable))
+        if self.gate.wasteful:
+            says = f"nothing came of {LOST_MOST} requests in a row that may be billed"
+            self.block(Blocked(f"{says}: {error}", code=error.code))
+        elif self.gate.hopeless(now) and not self.patient:
             self.block(Blocked(f"nothing else came for {PATIENCE / 3600:g} hours: {error}", code=error.code))
         self._change()
 

@@ -1,5 +1,6 @@
 """How an attempt ended, as a Settlement: the error's kind decides about the attempt, its task, and the money. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from batchgen import costs
@@ -87,6 +88,14 @@ def _bill(task: Task, outcome: Outcome, tariff: Tariff | None, before: int | Non
         )
         bill |= {costs.price(tariff, each, asked) or 0 for each in ways}
     return bill
+
+
+def redacted(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:
+    """The outcome without the key, whatever an answer said beside its images."""
+    images = tuple(replace(each, revised=redact(each.revised), note=redact(each.note)) for each in outcome.images)
+    usage = outcome.usage and replace(outcome.usage, note=redact(outcome.usage.note))
+    said = tuple((name, redact(value) if isinstance(value, str) else value) for name, value in outcome.said)
+    return replace(outcome, images=images, usage=usage, said=said, request_id=redact(outcome.request_id))
 
 
 def broken(outcome: Outcome) -> Unusable | None:

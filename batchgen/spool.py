@@ -9,7 +9,8 @@ import json
 import os
 import zlib
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from batchgen import disk, redact
 from batchgen.wire import Reply
 
 UNKEPT = {"set-cookie", "authorization"}
+PIECE, OVERLAP = 1 << 20, 1 << 12  # bytes; the latter are more than any spelling of a key has
 TRAILER = 17  # a line end, eight digits of the head's length, eight of its checksum
 
 
@@ -67,15 +69,14 @@ class Spool:
 
     def forget(self, attempt: str, k: int) -> None:
         """Drop the k-th reply, so that it is asked for again. Blocks."""
-        self.path(attempt, k).unlink(missing_ok=True)
+        with disk.storage("the spool"):
+            self.path(attempt, k).unlink(missing_ok=True)
 
     def censor(self, attempt: str, secrets: Sequence[str]) -> None:
         """Take secrets out of an attempt's replies, which are kept for a person to look at. Blocks."""
         for path in self.folder.glob(f"{attempt}.*"):
-            said = path.read_bytes()
-            told = redact.censor(said, secrets)
-            if told != said:
-                path.write_bytes(told)
+            if any(redact.censor(piece, secrets) != piece for piece in _pieces(path)):
+                path.write_bytes(redact.censor(path.read_bytes(), secrets))
 
     def discard(self, attempt: str) -> None:
         """A settled attempt's replies are needed no more; the next sweep removes them."""
@@ -88,7 +89,8 @@ class Spool:
                 attempt = self._stale.popleft()
             except IndexError:  # another thread was quicker
                 return
-            self._remove(attempt)
+            with suppress(OSError):
+                self._remove(attempt)
 
     def _remove(self, attempt: str) -> None:
         """An attempt's replies in their order, and what was cut off behind them."""
@@ -101,13 +103,24 @@ class Spool:
 
     def purge(self, kept: Container[str]) -> None:
         """Remove all but these attempts' replies: whatever a crash left, in whatever order. Blocks."""
-        for entry in list(self.folder.iterdir()):
-            if entry.name.partition(".")[0] not in kept:
-                entry.unlink(missing_ok=True)
+        with disk.storage("the spool"):
+            for entry in list(self.folder.iterdir()):
+                if entry.name.partition(".")[0] not in kept:
+                    entry.unlink(missing_ok=True)
 
     def attempts(self) -> set[str]:
         """The attempts that have anything here."""
         return {entry.name.partition(".")[0] for entry in self.folder.iterdir()}
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A file in pieces of which each begins with the end of the one before: it may be large."""
+    with path.open("rb") as file:
+        piece = file.read(PIECE)
+        while piece:
+            yield piece
+            more = file.read(PIECE)
+            piece = piece[-OVERLAP:] + more if more else b""
 
 
 def _head(reply: Reply, size: int) -> bytes:

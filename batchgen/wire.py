@@ -14,8 +14,13 @@ from batchgen.task import Image, Input, Params, Usage
 
 DIGITS_MOST = 1000
 REQUEST_IDS = ("x-request-id", "apim-request-id", "x-litellm-call-id")
+VALUES_MOST = 250_000  # of one answer; base64 is a single one, however long
+SIGNS = (b",", b":", b"[", b"{")  # every value of JSON but the first has one before it
+OPENED = (b"{", b"[")
+PIECE, POURED = 1 << 14, 1 << 20  # bytes that are inflated at a time, and what may come of them
 _BLOCK = re.compile(rb"\r?\n\r?\n")
 INFLATED_MOST = 48 * 2**20  # nothing compressed was asked for
+WBITS = zlib.MAX_WBITS | 32  # gzip or zlib, by the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,12 @@ class Reply:
     def read(self) -> bytes:
         """The body, inflated where the server compressed it unasked; ValueError where that is damaged or a bomb."""
         raw = self._raw()
-        coding = self.headers.get("content-encoding", "identity").lower()
-        return raw if coding in {"identity", ""} else _inflate(raw, coding)
+        return _inflate(raw, self._coding) if self._coding else raw
+
+    @property
+    def _coding(self) -> str:
+        coding = self.headers.get("content-encoding", "").lower()
+        return "" if coding == "identity" else coding
 
     def _raw(self) -> bytes:
         if isinstance(self.body, bytes):
@@ -86,25 +95,31 @@ class Reply:
 
     def json(self) -> object:
         """The body as JSON; ValueError where it is none or is nested absurdly."""
-        body = self.read()
+        if not self.begins(OPENED):
+            raise ValueError("no JSON object")
+        body = _bounded(self.read())
         try:
             return pydantic_core.from_json(body)
         except ValueError:  # it may only be odd: half a surrogate pair, a number of 5,000 digits
             try:
-                return json.loads(body, parse_int=_bounded)
+                return json.loads(body, parse_int=_number)
             except RecursionError:
                 raise ValueError("nested too deeply") from None
 
     def begins(self, ways: tuple[bytes, ...]) -> bool:
-        """Whether the body begins in one of these ways."""
-        if isinstance(self.body, bytes):
-            return self.body[:64].lstrip().startswith(ways)
+        """Whether the body begins in one of these ways, behind white space; ValueError as in `read`."""
+        return self.start(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(ways)
+
+    def start(self, length: int) -> bytes:
+        """The first bytes of the body; ValueError as in `read`."""
+        if isinstance(self.body, bytes) or self._coding:
+            return self.read()[:length]
         with self.body.open("rb") as file:
-            return file.read(64).lstrip().startswith(ways)
+            return file.read(length if self.size < 0 else min(length, self.size))
 
     def events(self) -> Iterator[Mapping[str, object]]:
         """The JSON objects of a text/event-stream, without what is none; ValueError as in `read`."""
-        for block in _BLOCK.split(self.read()):
+        for block in _BLOCK.split(_bounded(self.read())):
             lines = [line.partition(b":") for line in block.splitlines()]
             named = b"".join(value.strip() for name, _, value in lines if name == b"event").decode("utf-8", "replace")
             event: object = None
@@ -116,7 +131,14 @@ class Reply:
                 yield {"type": named, **event}
 
 
-def _bounded(digits: str) -> int | float:
+def _bounded(body: bytes) -> bytes:
+    """A body that may be parsed; ValueError where that would fill the memory with small things."""
+    if sum(body.count(sign) for sign in SIGNS) > VALUES_MOST:
+        raise ValueError(f"more than {VALUES_MOST:,} values")
+    return body
+
+
+def _number(digits: str) -> int | float:
     return int(digits) if len(digits) < DIGITS_MOST else float("inf")
 
 
@@ -166,11 +188,20 @@ class Outcome:
 def _inflate(raw: bytes, coding: str) -> bytes:
     if coding not in {"gzip", "deflate"}:
         raise ValueError(f"content-encoding {coding} was not asked for")
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header
     try:
-        body = inflater.decompress(raw, INFLATED_MOST)
+        return zlib.decompress(raw, WBITS, bufsize=_inflated(raw) + 1)
     except zlib.error as error:
-        raise ValueError(f"damaged {coding} body: {error}") from None
-    if not inflater.eof:
-        raise ValueError(f"a {coding} body that is cut, or inflates beyond {INFLATED_MOST >> 20} MiB")
-    return body
+        raise ValueError(f"a {coding} body that is damaged or cut: {error}") from None
+
+
+def _inflated(raw: bytes) -> int:
+    """How many bytes it becomes, counted in passing and never held; ValueError where they are too many."""
+    inflater, size, view = zlib.decompressobj(wbits=WBITS), 0, memoryview(raw)
+    for at in range(0, len(raw), PIECE):
+        piece: bytes | memoryview = view[at : at + PIECE]
+        while piece and not inflater.eof:
+            size += len(inflater.decompress(piece, POURED))
+            piece = inflater.unconsumed_tail
+            if size > INFLATED_MOST:
+                raise ValueError(f"a body that inflates beyond {INFLATED_MOST >> 20} MiB")
+    return size

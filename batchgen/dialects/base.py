@@ -170,7 +170,7 @@ def _text(found: Spoken, reply: Reply) -> str:
     if found.message:
         return found.message[:TEXT_MOST]
     try:
-        body = reply.read()[:TEXT_MOST].decode("utf-8", "replace")
+        body = reply.start(TEXT_MOST).decode("utf-8", "replace")
     except ValueError:
         body = ""
     return f"HTTP {reply.status} " + " ".join(body.split())[:200]
@@ -189,7 +189,7 @@ def wait_hint(reply: Reply) -> float | None:
         hint = _number(headers.get("retry-after", ""), 1.0)
     if hint is None:
         hint = _until(headers.get("retry-after", ""), headers.get("date", ""))
-    if hint is None and (found := AGAIN.search(spoken(reply).message)):
+    if hint is None and reply.status in (429, 503) and (found := AGAIN.search(spoken(reply).message)):
         hint = duration(found[1])
     return hint
 
@@ -204,7 +204,7 @@ def _number(text: str, unit: float) -> float | None:
         seconds = float(text) * unit
     except ValueError:
         return None
-    return seconds if 0 <= seconds < float("inf") else None  # NaN fails this too
+    return seconds if 0 <= seconds < 10**6 else None  # NaN fails this too
 
 
 def _until(text: str, date: str) -> float | None:
