@@ -27,6 +27,18 @@ def storage(what: str) -> Iterator[None]:
         ) from error
 
 
+def check_room(folder: Path, least: int) -> None:
+    """StorageError where fewer than `least` bytes are free: what would be paid for next must find a place."""
+    with storage("the run folder"):
+        found = os.statvfs(folder)
+    if found.f_bavail * found.f_frsize < least:
+        free, needed = found.f_bavail * found.f_frsize >> 20, least >> 20
+        raise StorageError(
+            f"only {free} MiB are free at {folder}, and what is on its way may take {needed}: nothing more is sent. "
+            "Free some space, then run the same command again."
+        )
+
+
 def open_files(wanted: int) -> int:
     """How many of the files that are wanted may be open at once, beside our own; the limit is raised for them."""
     with suppress(ImportError, ValueError, OSError):

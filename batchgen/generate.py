@@ -7,7 +7,7 @@ import anyio
 import anyio.to_thread
 import tenacity
 
-from batchgen import images, links, records, settle
+from batchgen import disk, images, links, records, settle
 from batchgen.attempt import perform
 from batchgen.errors import (
     Blocked,
@@ -30,6 +30,7 @@ from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
 from batchgen.wire import Outcome
 
+ROOM = 8 * 2**20  # bytes that an image may take: its answer, the image, its share of the ledger
 STANDS = (
     "{} is there already, and the ledger does not know that it was paid for: batchgen verify RUN --adopt takes it in. "
     "Nothing was sent for it."
@@ -125,9 +126,10 @@ class Errand:
         return self.attempt
 
     def _check_place(self) -> None:
-        """An image that is there already was paid for once: by what a ledger knew that was lost since."""
-        bench = self._buyer.lane.bench
-        if found := images.standing(bench.images, self._task.path, self._task.variant.images):
+        """StorageError where its images would find none, or where they are: paid for by what a ledger lost since."""
+        lane, count = self._buyer.lane, self._task.variant.images
+        disk.check_room(lane.bench.images, ROOM * count * lane.open)
+        if found := images.standing(lane.bench.images, self._task.path, count):
             raise StorageError(STANDS.format(found))
 
     async def _hold(self) -> None:

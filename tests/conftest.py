@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from canary import _shared_folders_hold_no_key, pytest_configure, pytest_runtest_makereport  # noqa: F401 - pytest's
+from hypothesis import settings
 from sandbox import child
 from sandbox.child import Child
 from world import Host, Respond, World
 
+settings.register_profile("patient", deadline=None)  # a busy machine is slow, and not wrong
+settings.load_profile("patient")
 SMALL = ("--paint", "cached", "--paint-bytes", "3000")
 Start = Callable[..., World]
 

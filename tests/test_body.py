@@ -138,9 +138,10 @@ def test_no_text_and_no_file_breaks_a_form(tmp_path: Path, prompt: str, data: by
     assert (data_of(text).decode(), data_of(file)) == (prompt, data)
 
 
-def test_a_boundary_is_drawn_anew_for_each_body(tmp_path: Path) -> None:
-    request = form(("image", Upload(planned(tmp_path, "a.png", b"one"))), prompt=OTTER)
-    assert made(request, tmp_path).content_type != made(request, tmp_path).content_type
+def test_a_boundary_is_the_same_for_the_same_body_and_no_other(tmp_path: Path) -> None:
+    one, other = (Upload(planned(tmp_path, f"{content}.png", content.encode())) for content in ("one", "other"))
+    first, again, second = (made(form(("image", upload), prompt=OTTER), tmp_path) for upload in (one, one, other))
+    assert first.content_type == again.content_type != second.content_type
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -27,32 +27,33 @@ commands.wishes
 commands.options   commands.tables
 api
 outline
-offer      spending
+offer      spending      billing
 job        report        verify        consent
 engines.local  forecast
 generate   progress      compare
 lane       expand        causes        hold
 purse      paths         settle
 attempt    rows          ledger        dialects
-manifest   schema        wanted        decide        shelf
+manifest   schema        wanted        decide        shelf         troubles    adopt
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
 dialects.base  endpoint  parameters    body          spelling
-form       sizes         inputs        links         variables
-catalog    problems      folder        readers
-document   wire          disk          records       commit      books             pretend
-task       errors        limits        text          template         wording
+form       sizes         inputs        links         variables   reconcile
+values
+catalog    problems      folder        readers     statement
+document   gate          wire          disk          records       commit      books             pretend
+task       errors        limits        text          template         wording   redact
 """
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
     "anyio": "client body links commit attempt lane purse generate engines job pretend api commands sandbox",
     "aiosqlite": "commit",
-    "sqlite3": "commit books ledger records wanted decide shelf",
+    "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
     "httpx": "client",
     "tenacity": "generate",
     "yaml": "document",
-    "pydantic": "catalog form",
+    "pydantic": "catalog values form",
     "pydantic_core": "wire form",
     "PIL": "images inputs sandbox",
     "pybase64": "images",
@@ -64,7 +65,7 @@ DOORS = {
     "starlette": "sandbox",
     "uvicorn": "sandbox",
 }
-SQL_ROOMS = {"ledger", "records", "commit", "books", "wanted", "decide", "shelf"}
+SQL_ROOMS = {"ledger", "records", "commit", "books", "wanted", "decide", "shelf", "troubles", "adopt"}
 SQL = re.compile(
     r"\s*(SELECT .|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|REPLACE INTO|CREATE |DROP |ALTER |PRAGMA "
     r"|WITH \w+ AS|(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|VACUUM|ATTACH)\b)"

@@ -1,18 +1,24 @@
-"""The torture harness in short: a few kills, each followed by recovery to the end, held against the provider's bill."""
+"""The torture harness in short: each run is killed or troubled, recovers to its end, and is held against the bill."""
 
+import shutil
 import signal
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
-from torture import nemesis, tracer
+from torture import campaign, nemesis, scenes, tracer
+from torture.campaign import Result
 from torture.checker import Checker
+from torture.planted import PLANTED
+from torture.setup import POLICIES, Setup
 from torture.tracer import Point
-from torture.world import Setup, World, until
+from torture.world import World, until
 
-SMALL = Setup(tasks=24, workers=4, latency=0.05)
+SMALL = Setup(tasks=18, workers=4, latency=0.05)
+TINY = Setup(tasks=3, workers=2)
+traced = pytest.mark.skipif(bool(tracer.missing()), reason=f"needs {tracer.missing()}")
 
 
 @pytest.fixture
@@ -21,41 +27,119 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-@pytest.fixture
-def checker(world: World) -> Checker:
-    return Checker(world.run, world.bill, SMALL.workers, SMALL.hold)
+def tortured(folder: Path, setup: Setup, deed: campaign.Deed) -> Result:
+    """The run, without any violation."""
+    result = campaign.run(folder, setup, Result("test", 0, setup.policy), deed)
+    assert result.violations == []
+    assert result.in_bounds
+    return result
 
 
-def converge(world: World, checker: Checker) -> None:
-    """Run to the end, check everything, and run once more: that must cost nothing."""
-    code = world.finish()
-    world.quiet()
-    charges = len(checker.at_end().charges)
-    checker.converged(code)
-    assert world.finish() == code
-    assert len(checker.at_end().charges) == charges
-    assert checker.violations == []
+def played(folder: Path, name: str, policy: str) -> Result:
+    scene = scenes.SCENES[name]
+    if scene.missing():
+        pytest.skip(f"needs {scene.missing()}")
+    return tortured(folder, scene.setup.on(policy), lambda world, checker, _: scene.play(world, checker))
 
 
-def test_random_kills_lose_nothing_and_buy_nothing_twice_unlisted(world: World, checker: Checker) -> None:
-    assert nemesis.random_kills(world, checker, Random(3), 2) == 2
-    converge(world, checker)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_p1_random_kills_lose_nothing_and_buy_nothing_twice_unlisted(tmp_path: Path, policy: str) -> None:
+    def deed(world: World, checker: Checker, result: Result) -> None:
+        result.kills = nemesis.random_kills(world, checker, Random(3), 2)
+
+    result = tortured(tmp_path, SMALL.on(policy), deed)
+    assert result.kills == 2
+    assert result.twice <= (result.unknown if policy == "retry" else 0)
+    assert result.equal or policy != "idempotent", "what is replayed costs once, and leaves no doubt"
 
 
-@pytest.mark.skipif(tracer.missing(), reason="needs strace: apt-get install strace")
-def test_a_kill_between_a_spooled_answer_and_its_image_loses_neither(world: World, checker: Checker) -> None:
-    assert tracer.kill_at(world, Point("work", "rename", 1)) == -signal.SIGKILL
-    checker.after_kill()
-    converge(world, checker)
+def test_p1_an_edit_whose_answer_was_cut_is_sent_again_with_the_same_key_and_costs_once(tmp_path: Path) -> None:
+    setup = Setup(tasks=2, workers=1, policy="idempotent", ware="edit", flags=("--script", "cut"))
+    result = tortured(tmp_path, setup, lambda world, checker, result: None)
+    assert (result.charges, result.unknown, result.equal) == (2, 1, True)
 
 
-def test_a_second_run_on_the_same_folder_refuses_and_names_the_first(world: World) -> None:
+@traced
+@pytest.mark.parametrize("at", ["ledger/pwrite64/60", "work/sendto/2", "work/rename/1"])
+def test_p2_a_kill_at_a_system_call_loses_nothing_that_was_bought(tmp_path: Path, at: str) -> None:
+    def deed(world: World, checker: Checker, result: Result) -> None:
+        result.reached = nemesis.kill_points(world, checker, [Point.parse(at)])
+
+    assert tortured(tmp_path, TINY, deed).reached == [Point.parse(at)]
+
+
+@traced
+def test_p18_a_spooled_answer_whose_attempt_is_settled_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    def deed(world: World, checker: Checker, _: Result) -> None:
+        assert tracer.kill_at(world, Point("work", "unlink", 1)) == nemesis.KILLED
+        books = checker.after_kill()
+        paid = {attempt["id"] for attempt in books.attempts if attempt["state"] == "paid"}
+        assert paid & {path.name.partition(".")[0] for path in (world.run / "spool").iterdir()}, "it was left over"
+
+    tortured(tmp_path, TINY, deed)
+
+
+def test_p3_a_recovery_that_is_killed_again_and_again_is_as_if_it_were_the_first(tmp_path: Path) -> None:
+    played(tmp_path, "recovery", "retry")
+
+
+def test_p8_a_run_that_was_stopped_for_a_while_goes_on_without_a_burst(tmp_path: Path) -> None:
+    assert played(tmp_path, "sleep", "retry").equal
+
+
+def test_p13_a_second_run_is_refused_names_the_first_and_changes_nothing(tmp_path: Path) -> None:
+    assert played(tmp_path, "second", "retry").equal
+
+
+def test_p13_a_run_that_was_stopped_still_holds_its_folder(world: World) -> None:
     first = world.start()
-    assert until(lambda: world.charges() > 0 or first.poll() is not None)
-    first.send_signal(signal.SIGSTOP)  # it holds the folder as long as we look
-    began = time.monotonic()
-    assert world.finish() == 6
-    assert time.monotonic() - began < 2
-    assert f"process {first.pid} " in (world.folder / "output.txt").read_text()
+    assert until(lambda: world.charges() > 0)
+    first.send_signal(signal.SIGSTOP)
+    code, says = world.ask("run", str(world.manifest))
+    assert (code, f"process {first.pid} " in says) == (6, True)
     first.send_signal(signal.SIGCONT)
     assert world.finish(first) == 0
+
+
+def test_p14_the_lock_of_a_run_that_was_killed_is_free_at_once(world: World) -> None:
+    first = world.start()
+    assert until(lambda: world.charges() > 0)
+    assert nemesis.kill(first)
+    assert world.finish() == 0, "nobody waits for a time to pass"
+
+
+def test_n19_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
+    played(tmp_path, "restart", "idempotent")
+
+
+@pytest.mark.parametrize("scene", ["back", "ahead"])
+def test_k1_nothing_depends_on_the_wall_clock(tmp_path: Path, scene: str) -> None:
+    assert played(tmp_path, scene, "idempotent").equal
+
+
+def test_d11_what_the_user_takes_away_between_kills_is_told_and_not_bought_again(tmp_path: Path) -> None:
+    assert played(tmp_path, "edits", "hold").twice == 0
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a world whose run met a cut and is over."""
+    setup = replace(TINY, workers=1, flags=("--script", "cut"))
+    folder = tmp_path_factory.mktemp("finished") / "world"
+    with World(folder, setup) as world:
+        assert world.finish() == 0
+    return folder
+
+
+@pytest.mark.holds_key("run.log")
+@pytest.mark.parametrize("planted", PLANTED)
+def test_the_checker_finds(finished: Path, tmp_path: Path, planted: str) -> None:
+    folder = shutil.copytree(finished, tmp_path / "world")
+    checker = Checker(folder / "runs" / "tortured", folder / "bill.jsonl", TINY)
+    checker.at_end()
+    checker.converged(0)
+    assert checker.violations == []
+    kind, plant = PLANTED[planted]
+    plant(folder)
+    checker.at_end()
+    assert kind in {violation.kind for violation in checker.violations}

@@ -63,6 +63,23 @@ async def test_no_more_slots_are_open_than_the_lane_is_wide(tmp_path: Path) -> N
     assert (most, one.open) == (3, 0)
 
 
+async def test_c8_who_waits_for_the_gate_is_let_through_in_turn(tmp_path: Path) -> None:
+    came: list[int] = []
+
+    async def work(one: Lane, number: int) -> None:
+        async with one.slot():
+            came.append(number)
+            await anyio.sleep(0.001)
+
+    async with lane(tmp_path, width=2) as one:
+        for _ in range(3):
+            one.gate.limited(one.gate.ticket, anyio.current_time(), 0.02, "429")
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(work, one, number)
+    assert came == list(range(10)), "retries and fresh tasks alike"
+
+
 async def test_a_stopped_lane_opens_no_slot_also_for_those_who_wait_for_one(tmp_path: Path) -> None:
     refused = 0
 

@@ -17,13 +17,14 @@ from typing import Any
 import anyio
 import yaml
 from PIL import Image
+from sandbox import child
 from sandbox.child import Child
 
 from batchgen import offer
 from batchgen.job import Ended, Job, Order
 from batchgen.manifest import Setup
 
-KEY = "sk-canary-5b1f9e07c2d84a36"
+KEY = child.KEY
 KEY_ENV = "PRETEND_API_KEY"
 OTTER, HERON, CARP = "A sea otter on its back", "A heron at dawn", "A carp in ink"
 SETTLED = ("paid", "unusable", "rejected", "unsent", "unknown")
@@ -142,12 +143,18 @@ class World:
         return sorted(path for path in (self.run_folder / "images").rglob("*") if path.is_file())
 
     def check_books(self) -> None:
-        """What must hold after any run: each charge is a known attempt's, and lies between its bounds."""
-        found = self.rows("SELECT id, state, cost_low, cost_high FROM attempts")
-        attempts = {id_: (state, low, high) for id_, state, low, high in found}
+        """What must hold after any run: each charge is a known attempt's, and lies between its bounds.
+
+        Where a provider knew the key of a purchase, that was charged once, and the attempt that settled it bears it.
+        """
+        found = self.rows("SELECT id, state, cost_low, cost_high, purchase FROM attempts ORDER BY seq")
+        attempts = {id_: (state, low, high) for id_, state, low, high, _ in found}
+        last = {purchase: id_ for id_, *_, purchase in found}
+        bearer = {id_: last[purchase] for id_, *fate, purchase in found if fate == ["unknown", 0, 0]}
         assert {state for state, _, _ in attempts.values()} <= set(SETTLED)
         for charge in self.charges():
-            state, low, high = attempts.pop(charge["client_request_id"])
+            id_ = charge["client_request_id"]
+            state, low, high = attempts.pop(bearer.get(id_, id_))
             assert state not in ("rejected", "unsent"), f"{charge['fate']} was billed, and is {state}"
             assert low <= charge["nano_usd"] <= high, f"{charge['fate']} was billed out of its bounds"
         assert {low for _, low, _ in attempts.values()} <= {0}, "what was never billed has no lower bound"

@@ -1,19 +1,24 @@
 """What must be true of a run folder and the bill, whatever was done to the run. Shares no code with batchgen."""
 
 import hashlib
-import json
-import sqlite3
+import stat
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-Row = dict[str, Any]
-OPEN = ("sending", "accepted")
-PERHAPS_BILLED = ("unknown", "unusable", *OPEN)
+import canary
+
+from . import money
+from .books import OPEN, Books, Row, read
+from .setup import Setup
+from .world import World
+
+SLACK = 5.0  # seconds that a busy machine may need for what ought to take no two
+NO_TRY = (401, 402, 403, 409, 429)  # statuses of answers that use up no attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,71 +29,29 @@ class Violation:
     says: str
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
-    """Both sides at one moment: the provider's charges, and the ledger's rows."""
-
-    charges: list[Row]
-    tasks: list[Row]
-    attempts: list[Row]
-    images: list[Row]
-    troubles: list[str]
-
-    def by_attempt(self) -> dict[str, list[int]]:
-        """What each attempt was charged, by its id; nano-dollars."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for charge in self.charges:
-            found[charge["client_request_id"]].append(charge["nano_usd"])
-        return found
-
-    def count(self, *states: str) -> int:
-        return sum(attempt["state"] in states for attempt in self.attempts)
-
-    def twice(self) -> int:
-        """Charges beyond the first of a task."""
-        task = {attempt["id"]: attempt["task"] for attempt in self.attempts}
-        known = [task[charge["client_request_id"]] for charge in self.charges if charge["client_request_id"] in task]
-        return len(known) - len(set(known))
-
-
-def read(run: Path, bill: Path) -> Books:
-    """The bill first: whatever it holds, the ledger knew before."""
-    charges = [json.loads(line) for line in bill.read_text().splitlines()]
-    ledger = run / "ledger.db"
-    if not ledger.exists():
-        return Books(charges, [], [], [], [])
-    try:
-        with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as db:
-            tasks, attempts, images = (_rows(db, name) for name in ("tasks", "attempts", "images"))
-            return Books(charges, tasks, attempts, images, _troubles(db))
-    except sqlite3.Error as error:
-        return Books(charges, [], [], [], [str(error)])
-
-
-def _rows(db: sqlite3.Connection, table: str) -> list[Row]:
-    cursor = db.execute(f"SELECT * FROM {table}")
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
-
-
-def _troubles(db: sqlite3.Connection) -> list[str]:
-    """What SQLite itself finds wrong."""
-    found = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    return found + [f"a row of {row[0]} refers to nothing" for row in db.execute("PRAGMA foreign_key_check")]
-
-
 @dataclass(slots=True)
 class Checker:
-    """Follows one run folder through all that happens to it, and remembers what was ever reported as saved."""
+    """Follows one run folder through all that happens to it, and remembers what was ever reported as saved.
+
+    `said` is the file with what the program printed.
+    """
 
     run: Path
     bill: Path
-    workers: int
-    hold: bool
+    setup: Setup
+    said: Path | None = None
     violations: list[Violation] = field(default_factory=list)
     worst: int = 0  # requests of unknown fate after one kill
+    lingered: float = 0.0  # seconds that a process lived on after it had ended its run
+    missing: set[str] = field(default_factory=set)  # images that the user took away
+    emptied: bool = False  # whether the user took away the spool, too: what was in it is unknown from then on
+    leftover: set[str] = field(default_factory=set)  # files that nobody can own any more after that
     _saved: dict[str, tuple[str, int]] = field(default_factory=dict)
     _cut_off: set[str] = field(default_factory=set)  # attempts that were open at a kill
+
+    @classmethod
+    def of(cls, world: World) -> Self:
+        return cls(world.run, world.bill, world.setup, world.output)
 
     def after_kill(self) -> Books:
         """Nothing that was reported may be wrong, even before the next run mends what it finds."""
@@ -99,24 +62,43 @@ class Checker:
     def at_end(self) -> Books:
         """After a run that ended by itself, or drained: everything must be in order."""
         books = self._look()
-        for check in (self._at_rest, self._finished, self._strangers, self._unknown):
+        for check in (self._at_rest, self._finished, self._strangers, self._unknown, self._private):
             self.violations += check(books)
         return books
 
-    def converged(self, code: int) -> None:
-        """After the last run: all that was wanted is there, or held where the user asked for that."""
-        allowed = {"done", "held"} if self.hold else {"done"}
-        states = Counter(task["state"] for task in read(self.run, self.bill).tasks)
-        expected = 3 if states["held"] else 0
-        if set(states) != allowed & set(states) or not states or code != expected:
+    def converged(self, code: int, gone: float = 0.0) -> None:
+        """After the last run: all that was wanted is there, or held where the user asked for that.
+
+        `gone` is when its process had ended, in seconds since 1970.
+        """
+        books = read(self.run, self.bill)
+        states = Counter(task["state"] for task in books.tasks)
+        allowed = {"done", *self.setup.ends, *(("held",) if self.setup.hold else ())}
+        expected = 4 if states["todo"] else 3 if set(states) - {"done"} else 0
+        if not set(states) <= allowed or not states or code != expected:
             self.fail("state", f"did not converge: exit code {code}, {dict(states)}")
+        dearest = max((attempt["cost_high"] for attempt in books.attempts), default=0)
+        if states["todo"] and books.high + 2 * dearest <= round(self.setup.budget * 1e9):
+            self.fail("budget", f"stopped at {books.high} of {self.setup.budget} USD, and could have gone on")
+        self._recorded(books.runs, code, gone)
 
     def fail(self, kind: str, says: str) -> None:
         self.violations.append(Violation(kind, says))
 
+    def _recorded(self, runs: list[Row], code: int, gone: float) -> None:
+        """The last run ended with its process, and says how."""
+        last = runs[-1] if runs else {"ended_at": None, "exit_code": None}
+        if last["ended_at"] is None or last["exit_code"] != code:
+            self.fail("state", f"ended with {code}, and the ledger says {last['exit_code']} at {last['ended_at']}")
+        elif gone:
+            late = gone - datetime.fromisoformat(last["ended_at"]).timestamp()
+            self.lingered = max(self.lingered, late)
+            if late > SLACK:
+                self.fail("slow", f"the process was there for {late:.1f} s after its run had ended")
+
     def _look(self) -> Books:
         books = read(self.run, self.bill)
-        for check in (self._ledger, self._money, self._bounds, self._duplicates, self._kept, self._files):
+        for check in (self._ledger, self._money, self._histories, self._kept, self._files):
             self.violations += check(books)
         return books
 
@@ -124,35 +106,18 @@ class Checker:
         yield from (Violation("ledger", f"SQLite: {trouble}") for trouble in books.troubles)
 
     def _money(self, books: Books) -> Iterator[Violation]:
-        """Each attempt against what was charged under its id."""
-        charged = books.by_attempt()
-        for attempt in books.attempts:
-            found, state = charged.pop(attempt["id"], []), attempt["state"]
-            if state == "paid" and not found == [attempt["cost_low"]] == [attempt["cost_high"]]:
-                yield Violation("money", f"{attempt['id']} was paid {attempt['cost_high']}, charged {found}")
-            if len(found) > (state == "paid" or state in PERHAPS_BILLED):
-                yield Violation("money", f"{attempt['id']} is {state} and was charged {found}")
-        yield from (
-            Violation("stranger", f"charge {found} for {unknown!r}, which no row knows")
-            for unknown, found in charged.items()
-        )
+        yield from (Violation(kind, says) for kind, says in money.problems(books, self.setup))
 
-    def _bounds(self, books: Books) -> Iterator[Violation]:
-        """The sum of lows ≤ the bill ≤ the sum of highs; equal where no fate is unknown."""
-        low, high = (sum(attempt[name] or 0 for attempt in books.attempts) for name in ("cost_low", "cost_high"))
-        bill = sum(charge["nano_usd"] for charge in books.charges)
-        if not low <= bill <= high or (low < high and not books.count(*PERHAPS_BILLED)):
-            yield Violation("money", f"the bill is {bill}, the ledger says {low} to {high}")
-
-    def _duplicates(self, books: Books) -> Iterator[Violation]:
-        """Bought twice only what is listed as perhaps billed; with `hold` nothing at all."""
-        charged, charges, excuses = books.by_attempt(), Counter[int](), Counter[int]()
-        for attempt in books.attempts:
-            charges[attempt["task"]] += len(charged[attempt["id"]])
-            excuses[attempt["task"]] += attempt["state"] in PERHAPS_BILLED
-        for task, count in charges.items():
-            if count > 1 + (0 if self.hold else excuses[task]):
-                yield Violation("twice", f"task {task} was bought {count} times, {excuses[task]} perhaps billed")
+    def _histories(self, books: Books) -> Iterator[Violation]:
+        """Nothing is sent after what was paid for, nothing too often, and a purchase lasts until its fate is known."""
+        for task, attempts in books.histories():
+            states = [attempt["state"] for attempt in attempts]
+            if "paid" in states[:-1]:
+                yield Violation("state", f"task {task['seq']} was sent again after it was paid: {states}")
+            used = sum(each["state"] != "unsent" and each["status"] not in NO_TRY for each in attempts)
+            if max(used, task["tries"]) > self.setup.attempts:
+                yield Violation("tries", f"task {task['seq']} was tried {used} times, of {self.setup.attempts}")
+            yield from (Violation("purchase", f"task {task['seq']}: {says}") for says in purchases(attempts))
 
     def _kept(self, books: Books) -> Iterator[Violation]:
         """What was once reported as saved is in the ledger for good."""
@@ -168,11 +133,11 @@ class Checker:
         for path, (sha256, size) in self._saved.items():
             file = self.run / "images" / path
             data = file.read_bytes() if file.is_file() else None
-            if data is None:
+            if data is None and path not in self.missing:
                 yield Violation("lost", f"{path} is not on the disk")
-            elif len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+            elif data is not None and (len(data) != size or hashlib.sha256(data).hexdigest() != sha256):
                 yield Violation("changed", f"{path} is not what was saved: {len(data)} of {size} bytes")
-            elif not whole_png(data):
+            elif data is not None and not whole_png(data):
                 yield Violation("changed", f"{path} is no whole PNG")
 
     def _at_rest(self, books: Books) -> Iterator[Violation]:
@@ -188,35 +153,67 @@ class Checker:
             if attempt["state"] == "paid":
                 paid[attempt["task"]].append(attempt)
         for row in books.images:
-            saved[row["task"]].append((row["attempt"], row["idx"], row["state"]))
+            if row["state"] == "saved":
+                saved[row["task"]].append((row["attempt"], row["idx"]))
         for task in books.tasks:
             done, bought, got = task["state"] == "done", paid[task["seq"]], sorted(saved[task["seq"]])
-            expected = [(each["seq"], index, "saved") for each in bought for index in range(each["images"])]
+            expected = [(each["seq"], index) for each in bought for index in range(each["images"])]
             if got != expected or len(bought) != done:
-                yield Violation(
-                    "state", f"task {task['seq']} is {task['state']}, paid {len(bought)} times, images {got}"
-                )
+                says = f"task {task['seq']} is {task['state']}, paid {len(bought)} times, images {got}"
+                yield Violation("state", says)
 
     def _strangers(self, books: Books) -> Iterator[Violation]:
         """Files that no row owns."""
-        known = {self.run / "images" / row["path"] for row in books.images}
-        unusable = {row["id"] for row in books.attempts if row["state"] == "unusable"}
-        kept = {row["id"] for row in books.attempts if row["state"] == "accepted"}
-        for path in (self.run / "images").rglob("*"):
-            if path.is_file() and path not in known:
-                yield Violation("orphan", f"no row owns {path}")
+        known = {self.run / "images" / row["path"] for row in books.images if row["path"]}
+        kept = {row["id"] for row in books.attempts if row["state"] in ("unusable", "accepted")}
+        orphans = {path for path in (self.run / "images").rglob("*") if path.is_file() and path not in known}
+        if self.emptied:
+            self.leftover = {path.name for path in orphans}
+            orphans = set()
+        yield from (Violation("orphan", f"no row owns {path}") for path in orphans)
         for path in (self.run / "spool").glob("*"):
-            if path.name.partition(".")[0] not in unusable | kept:
+            if path.name.partition(".")[0] not in kept:
                 yield Violation("orphan", f"left in the spool: {path}")
-        yield from (Violation("orphan", f"left over: {path}") for path in self.run.rglob("*.part"))
+        for path in self.run.glob("*.part"):
+            yield Violation("orphan", f"left over: {path}")
 
     def _unknown(self, books: Books) -> Iterator[Violation]:
         """One kill makes no more requests unknown than were open."""
         rows = (row for row in books.attempts if row["id"] in self._cut_off and row["state"] == "unknown")
-        per_run = Counter(row["run"] for row in rows)
-        self.worst = max(self.worst, *per_run.values(), 0)
-        if self.worst > self.workers:
-            yield Violation("unknown", f"{self.worst} unknown after one kill, with {self.workers} workers")
+        self.worst = max(self.worst, *Counter(row["run"] for row in rows).values(), 0)
+        if not self.emptied and self.worst > self.setup.workers:
+            yield Violation("unknown", f"{self.worst} unknown after one kill, with {self.setup.workers} workers")
+
+    def _private(self, _: Books) -> Iterator[Violation]:
+        """Nothing holds the key, and nobody else on the machine may read anything but images."""
+        printed = self.said.read_bytes() if self.said else b""
+        for leak in (*canary.leaks(self.run), *(f"the output: {form}" for form in canary.forms_in(printed))):
+            yield Violation("key", leak)
+        for path in self.run.rglob("*"):
+            if path.is_file() and self.run / "images" not in path.parents and open_to_others(path):
+                yield Violation("open", f"others may read {path}")
+
+
+def open_to_others(path: Path) -> bool:
+    """An empty file, such as a lock, tells them nothing."""
+    found = path.stat()
+    return found.st_size > 0 and bool(stat.S_IMODE(found.st_mode) & 0o077)
+
+
+def purchases(attempts: list[Row]) -> Iterator[str]:
+    """What is wrong with the purchases of one task's attempts, which are in the order in which they were sent."""
+    open_: Row | None = None  # the last one whose fate is not known
+    ended: set[str] = set()  # purchases that brought something: their keys would bring it again
+    for attempt in attempts:
+        if open_ and attempt["purchase"] != open_["purchase"]:
+            yield f"{attempt['id']} is a new purchase, while the fate of {open_['id']} is not known"
+        if attempt["purchase"] in ended:
+            yield f"{attempt['id']} was sent for a purchase that had brought its answer"
+        if attempt["state"] in ("paid", "unusable"):
+            ended.add(attempt["purchase"])
+            open_ = None
+        elif attempt["state"] == "unknown":
+            open_ = attempt
 
 
 def whole_png(data: bytes) -> bool:

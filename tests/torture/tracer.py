@@ -45,8 +45,8 @@ class Point:
         return f"{self.phase}/{self.call}/{self.k}"
 
 
-def missing() -> bool:
-    return shutil.which("strace") is None
+def missing() -> str:
+    return "" if shutil.which("strace") else "strace: apt-get install strace"
 
 
 def kill_at(world: World, point: Point) -> int:

@@ -3,36 +3,23 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sandbox import child
 
+from .setup import KEY_ENV, Setup, lay_out, manifest
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds after which a run that does not end by itself hangs
 Process = subprocess.Popen[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What is to be bought, how, and from how bad a server; `flags` are the sandbox's.
-
-    The tasks and the requests that are open at once are shared out among `lanes` providers, all of them that server.
-    """
-
-    tasks: int = 60
-    workers: int = 8
-    lanes: int = 1
-    images: int = 1
-    latency: float = 0.03
-    hold: bool = False
-    flags: tuple[str, ...] = ()
 
 
 class World:
@@ -44,14 +31,19 @@ class World:
         self.manifest = folder / "job.yaml"
         self.run = folder / "runs" / "tortured"
         self.bill = folder / "bill.jsonl"
+        self.output = folder / "output.txt"
+        self.environ: dict[str, str] = {}  # what the children see beside what all do
+        self.gone = 0.0  # when the last child was gone that ended by itself, in seconds since 1970
+        self.worked = 0.0  # seconds of a processor that it took
         self._children: list[Process] = []
+        self._ports: list[str] = []
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
-        paint = ("--paint", "cached", "--paint-bytes", "20000")
-        books = ("--bill", str(self.bill), "--latency", str(self.setup.latency))
-        self.server = child.start(*paint, *books, *self.setup.flags)  # a flag given twice counts as given last
-        self.manifest.write_text(json.dumps(wanted(self.setup, self.server.url), indent=1))
+        self.output.touch()
+        lay_out(self.folder)
+        self.serve()
+        self.manifest.write_text(json.dumps(manifest(self.setup, self.server.root), indent=1))
         return self
 
     def __exit__(
@@ -63,13 +55,29 @@ class World:
                 each.wait()
         self.server.end()
 
+    def serve(self) -> None:
+        """Start the server; again where it was before, and with the same books."""
+        self.server = child.start("--bill", str(self.bill), *self.setup.serving, *self._ports)
+        pipe = self.server.process.stdout
+        files = pipe.readline() if pipe else ""
+        ports = [url.strip().rpartition(":")[2] for url in (self.server.root, files)]
+        self._ports = ["--port", ports[0], "--files-port", ports[1]]
+
     def start(self, *launcher: str) -> Process:
         """Batchgen on its way, as a child; `launcher` goes before its own arguments."""
-        command = [sys.executable, "-m", *(launcher or ("batchgen",)), "run", str(self.manifest)]
-        environ = {**os.environ, "SANDBOX_KEY": child.KEY, "PYTHONFAULTHANDLER": "1"}
-        with (self.folder / "output.txt").open("ab") as output:
+        return self._start(*(launcher or ("batchgen",)), "run", str(self.manifest))
+
+    def _start(self, *command: str) -> Process:
+        environ = {**os.environ, KEY_ENV: child.KEY, "PYTHONFAULTHANDLER": "1", **self.environ}
+        with self.output.open("ab") as output:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                umask=0,
             )
         self._children.append(process)
         return process
@@ -77,33 +85,40 @@ class World:
     def finish(self, process: Process | None = None) -> int:
         """Let a run end by itself; its exit code, or that of an abort (its stacks are in output.txt) where it hangs."""
         process = process or self.start()
-        try:
-            return process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)
-            return process.wait()
+        if process.returncode is not None:
+            return process.returncode
+        if not until(lambda: ended(process), PATIENCE):
+            os.kill(process.pid, signal.SIGABRT)
+        _, status, used = os.wait4(process.pid, 0)
+        self.gone, self.worked = time.time(), used.ru_utime + used.ru_stime
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode
+
+    def ask(self, *command: str) -> tuple[int, str]:
+        """The exit code of another verb, and what it printed."""
+        before = self.output.stat().st_size
+        code = self.finish(self._start("batchgen", *command))
+        return code, self.output.read_bytes()[before:].decode()
 
     def charges(self) -> int:
         return self.bill.read_bytes().count(b"\n")
+
+    def runs(self) -> int:
+        """How many runs the ledger knows."""
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{self.run}/ledger.db?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])
+        return 0
 
     def quiet(self) -> None:
         """Wait until the server has nothing open: it bills also those who have left."""
         until(lambda: self.server.stats()["open"] == 0)
 
 
-def wanted(setup: Setup, url: str) -> dict[str, object]:
-    """The manifest: JSON is YAML."""
-    same = {"dialect": "openai", "base_url": url, "api_key_env": "SANDBOX_KEY", "links": ["127.0.0.1"]}
-    return {
-        "name": "tortured",
-        "model": "gpt-image-2",
-        "prompts": [f"Fox number {i}" for i in range(setup.tasks // setup.lanes)],
-        "matrix": {"provider": [{"name": f"local-{n}", **same} for n in range(setup.lanes)]},
-        "request": {"quality": "low", "size": "1024x1024", "n": setup.images},
-        "limits": {"concurrency": setup.workers // setup.lanes, "budget": 1000, "timeout": "20s"},
-        # More than is ever needed: what ends for want of an allowance has not converged
-        "retry": {"attempts": 50, "on_unknown": "hold" if setup.hold else "retry", "duplicate_allowance": 100},
-    }
+def ended(process: Process) -> bool:
+    """Whether it has; its exit code is left to those who wait for it."""
+    if process.returncode is not None:
+        return True
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def until(true: Callable[[], object], seconds: float = PATIENCE) -> bool:
