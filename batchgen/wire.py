@@ -107,8 +107,10 @@ class Reply:
                 raise ValueError("nested too deeply") from None
 
     def begins(self, ways: tuple[bytes, ...]) -> bool:
-        """Whether the body begins in one of these ways, behind white space; ValueError as in `read`."""
-        return self.start(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(ways)
+        """Whether the body begins in one of these ways, behind white space; one that cannot be read does not."""
+        with suppress(ValueError):
+            return self.start(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(ways)
+        return False
 
     def start(self, length: int) -> bytes:
         """The first bytes of the body; ValueError as in `read`."""
