@@ -128,7 +128,7 @@ def _orphan(db: sqlite3.Connection, spool: Spool, name: str, busy: bool) -> Orph
             return Orphan(name, seq, key, expected=True)
         index = _index(name, path)
         if index is not None:
-            return Orphan(name, seq, key, index, flaw=_rival(db, seq, index))
+            return Orphan(name, seq, key, index, flaw=_rival(db, seq, index, state))
     return Orphan(name)
 
 
@@ -156,7 +156,12 @@ def _will_be_finished(db: sqlite3.Connection, spool: Spool, task: int) -> bool:
     return any(state == "accepted" or spool.holds(attempt, 1) for attempt, state in rows.fetchall())
 
 
-def _rival(db: sqlite3.Connection, task: int, index: int) -> str:
+def _rival(db: sqlite3.Connection, task: int, index: int, state: str) -> str:
+    """Why a file that bears a task's name cannot be its image, or nothing."""
+    (asked,) = db.execute("SELECT variant FROM tasks WHERE seq = ?", (task,)).fetchone()
+    lacks = "SELECT 1 FROM images WHERE task = ? AND idx = ? AND state = 'broken'"
+    if index >= _variant(db, asked).images or (state == "done" and not db.execute(lacks, (task, index)).fetchone()):
+        return "the task asked for no such image"
     sql = "SELECT path FROM images WHERE task = ? AND idx = ? AND state = 'saved'"
     row = db.execute(sql, (task, index)).fetchone()
     return f"the ledger has {row[0]} for it" if row else ""
@@ -282,10 +287,10 @@ def _lost(db: sqlite3.Connection, run: int, task: int, made_at: str) -> int:
 
 
 def _cost(money: Money | None, before: int | None) -> tuple[int | None, int | None]:
-    """Between what the catalog knows now, and the most that was thought of as it was sent."""
+    """Up to what it costs now, or was thought to cost as it was sent; nobody knows by which price it was bought."""
     if money is None:
         return (None if before is None else 0), before
-    return money.low, max(money.high, before or 0)
+    return 0, max(money.high, before or 0)
 
 
 def _money(db: sqlite3.Connection, task: int, price: Price) -> Money | None:

@@ -22,13 +22,13 @@ def attempts(ledgers: Iterable[tuple[Path, Least]], pretend: bool) -> Iterator[S
     """
     for ledger, least in ledgers:
         with books.reading(ledger) as db:
-            lowest = lru_cache(least)
+            lowest = lru_cache(lambda *columns, least=least: least(records.variant(columns)))
             for row in books.sent(db):
                 if catalog.is_pretend(str(row["provider"])) == pretend:
                     yield _sent(ledger, row, lowest)
 
 
-def _sent(ledger: Path, row: books.Row, least: Least) -> Sent:
+def _sent(ledger: Path, row: books.Row, least: Callable[..., int]) -> Sent:
     columns = [str(row[name]) for name in ("provider", "model", "operation", "params", "axes")]
     return Sent(
         str(ledger.parent),
@@ -40,7 +40,7 @@ def _sent(ledger: Path, row: books.Row, least: Least) -> Sent:
         int(str(row["images"])),
         _whole(row["cost_low"]),
         _whole(row["cost_high"]),
-        least(records.variant(columns)) if row["state"] == AttemptState.UNKNOWN else 0,
+        least(*columns) if row["state"] == AttemptState.UNKNOWN else 0,
         datetime.fromisoformat(str(row["sent_at"])),
         datetime.fromisoformat(str(row["ended_at"])) if row["ended_at"] else None,
     )

@@ -1,5 +1,6 @@
 """The table of verbs, and the one place where errors become messages and exit codes."""
 
+import errno
 import importlib
 import os
 import sys
@@ -47,6 +48,9 @@ RUN is a run's name, its folder, or the manifest that made it.
 Exit codes: 0 all done, 1 a bug, 2 usage or manifest, 3 finished but some tasks failed, were refused or are held,
 4 stopped by a limit, 5 blocked (key, credit, disk), 6 another run holds the folder, 7 interrupted with work left.
 """
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Unread(Exception):
@@ -133,8 +137,10 @@ def main(arguments: list[str] | None = None) -> None:
     except Unread:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception:  # a bug: its words may hold anything
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in FULL  # what stdout leads to: all else is a StorageError
+        says = f"the output cannot be written: {error}" if full else traceback.format_exc()
         with unheard():
-            click.echo(redact(traceback.format_exc(), secrets(os.environ)), err=True)
-        code = 1
+            click.echo(redact(says, secrets(os.environ)), err=True)  # a bug's words may hold anything
+        code = 5 if full else 1
     sys.exit(code if isinstance(code, int) else 0)

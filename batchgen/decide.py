@@ -53,14 +53,36 @@ async def resolve(ledger: Path, billed: bool, attempts: Sequence[str], least: Ca
     """
 
     def work(db: sqlite3.Connection) -> Resolved:
-        open_ = "SELECT id FROM attempts WHERE state = 'unknown' AND cost_high IS NOT 0"
+        open_ = "SELECT id FROM attempts WHERE state = 'unknown' AND images > 0"
         chosen = attempts or [row[0] for row in db.execute(open_)]
-        found = [_state(db, each, billed, least) for each in dict.fromkeys(chosen)]
+        _check_purchases(db, attempts, billed)
+        found = [_state(db, each, billed, least) for each in dict.fromkeys(_bearer(db, one) for one in chosen)]
         priced = [(low, high) for low, high in found if high is not None]
         low, high = sum(low for low, _ in priced), sum(high for _, high in priced)
         return Resolved(len(found), low, high, len(found) - len(priced))
 
     return await _write(ledger, work)
+
+
+def _bearer(db: sqlite3.Connection, attempt: str) -> str:
+    """Who bears what an attempt cost: the last sending of its purchase, where the provider knew its key."""
+    row = db.execute("SELECT task, purchase FROM attempts WHERE id = ? AND images = 0", (attempt,)).fetchone()
+    sql = "SELECT id FROM attempts WHERE task = ? AND purchase = ? ORDER BY seq DESC LIMIT 1"
+    return str(db.execute(sql, row).fetchone()[0]) if row else attempt
+
+
+def _check_purchases(db: sqlite3.Connection, attempts: Sequence[str], billed: bool) -> None:
+    """UsageError where a purchase is called not billed by some of its sendings only: any of them may be."""
+    sql = (
+        "SELECT b.id, b.images FROM attempts a JOIN attempts b ON b.task = a.task AND b.purchase = a.purchase"
+        " WHERE a.id = ? ORDER BY b.seq"
+    )
+    for attempt in attempts if not billed else ():
+        found = db.execute(sql, (attempt,)).fetchall()
+        whole = [id_ for id_, _ in found]
+        if any(images == 0 for _, images in found) and not set(whole) <= set(attempts):
+            says = f"{attempt} is one of {len(whole)} sendings of one purchase, which may be billed under any of them"
+            raise UsageError(f"{says}: name all, {' '.join(whole)}. Nothing was changed.")
 
 
 def _state(

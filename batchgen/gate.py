@@ -24,7 +24,7 @@ PATIENCE = 6 * 3600.0  # seconds after which nothing but troubles is no trouble 
 class Gate:
     """`width` is the most that may ever be open. A ticket says which episode a request left in.
 
-    What left before the gate was narrowed tells nothing that is not known, and changes nothing.
+    What left before the gate was narrowed neither narrows nor opens it.
     """
 
     width: int

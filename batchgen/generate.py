@@ -30,6 +30,7 @@ from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
 from batchgen.wire import Outcome
 
+PROBES_MOST = 30  # of one task, that use up no try: afterwards it may be the task that is to blame
 ROOM = 8 * 2**20  # bytes that an image may take: its answer, the image, its share of the ledger
 STANDS = (
     "{} is there already, and the ledger does not know that it was paid for: batchgen verify RUN --adopt takes it in. "
@@ -82,6 +83,7 @@ class Errand:
         self._tries = task.tries
         self._pauses = 0
         self._fetches = 0
+        self._probes = 0
         self._why = ""
         self.attempt = attempt
 
@@ -95,7 +97,7 @@ class Errand:
         await retrying(self._once)
 
     async def _pause(self, seconds: float) -> None:
-        await self._buyer.lane.pause(self._task.key, seconds, self._why)
+        await self._buyer.lane.pause(self._task.key, seconds, self._why, buys=self.attempt is None)
 
     async def _once(self) -> float | None:
         """One try; returns the seconds until the next one, or None where there is none."""
@@ -103,7 +105,7 @@ class Errand:
         if not resumed:
             await buyer.purse.reserve(self._task)
         try:
-            async with buyer.lane.slot() as slot:
+            async with buyer.lane.slot(buys=not resumed) as slot:
                 attempt = self.attempt or await self._begin()
                 settled, error = await self._perform(attempt, slot, buy=not resumed)
         except Forgotten:
@@ -156,25 +158,26 @@ class Errand:
             self._redact(error)
             if isinstance(error, Pending) and not (isinstance(error, Gone) and self._tired):
                 return None, error
-            failed = self._failure(attempt, error)
+            failed = self._failure(attempt, error, slot.probe)
             if buy:
                 self._tell(error, slot.ticket)
             return failed, error
         except anyio.get_cancelled_exc_class():
             await self._abandon(attempt)
             raise
-        return self._heard(attempt, settle.redacted(outcome, lane.redact), slot.ticket)
+        return self._heard(attempt, settle.redacted(outcome, lane.redact), slot.ticket if buy else None)
 
-    def _heard(self, attempt: Attempt, outcome: Outcome, ticket: int) -> tuple[Settlement, ProviderError | None]:
+    def _heard(self, attempt: Attempt, outcome: Outcome, ticket: int | None) -> tuple[Settlement, ProviderError | None]:
+        """What an answer came to; with a `ticket` it came now, and tells that the lane works."""
         purse, lane = self._buyer.purse, self._buyer.lane
-        lane.breaker.answered()
         settled = settle.success(attempt, outcome, purse.tariff(self._task.variant), purse.quote(self._task))
         error = settle.broken(outcome)
+        if ticket is not None:
+            lane.breaker.answered()
+            lane.troubled(ticket, error) if error else lane.succeeded(ticket)
         if error is None:
-            lane.succeeded(ticket)
             return replace(settled, sole=self._sole(attempt)), None
         failed = self._failure(attempt, error)
-        lane.troubled(ticket, error)
         return replace(
             failed,
             images=outcome.images,
@@ -190,8 +193,8 @@ class Errand:
         error.args = (clean(lane.redact(str(error))),)
         error.code, error.request_id = lane.redact(error.code), lane.redact(error.request_id)
 
-    def _failure(self, attempt: Attempt, error: ProviderError) -> Settlement:
-        lane, lifetime = self._buyer.lane, self._buyer.lane.provider.idempotency
+    def _failure(self, attempt: Attempt, error: ProviderError, probe: bool = False) -> Settlement:
+        lifetime = self._buyer.lane.provider.idempotency
         case = Case(
             attempt,
             self._tries,
@@ -199,8 +202,9 @@ class Errand:
             self._buyer.purse.allowance,
             replay=attempt.remembered(lifetime, at=records.now()),
             sole=self._sole(attempt),
-            probe=lane.gate.closed,
+            probe=probe and self._probes < PROBES_MOST,
         )
+        self._probes += probe
         settled = settle.failure(case, error)
         self._buyer.purse.allowance.reserve(settled.allowance)
         return self._requeued(settled) if self._resumed else settled
@@ -217,7 +221,7 @@ class Errand:
         elif isinstance(error, Refused):
             lane.breaker.answered()
             lane.succeeded(ticket)
-        elif isinstance(error, Rejected):
+        elif isinstance(error, Rejected) and error.status:  # else it never left
             lane.succeeded(ticket)
             if lane.breaker.rejected(f"{error.status} {error.code} {error}"):
                 lane.block(Blocked(f"its first answers were all the same: {error}", code=error.code))
@@ -225,7 +229,7 @@ class Errand:
             lane.troubled(ticket, error)
             if lane.breaker.unsent(anyio.current_time()):
                 lane.block(Blocked(f"it was never reached: {error}", code=error.code))
-        elif not isinstance(error, Busy):
+        elif not isinstance(error, Busy | Rejected):
             lane.breaker.connected()
             lane.troubled(ticket, error)
 

@@ -57,7 +57,7 @@ def locked(folder: Folder) -> Iterator[None]:
         disk.make_folder(folder.path)
     lock = filelock.FileLock(folder.lock, mode=0o600)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.3, poll_interval=0.05)  # who only looks whether it is held lets go at once
     except filelock.Timeout:
         raise LockedError(f"another run holds {folder.path}{books.holder(folder.ledger)}") from None
     except OSError as error:

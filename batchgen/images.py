@@ -62,7 +62,7 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
 
 def standing(folder: Path, stem: str, images: int) -> str:
     """The first file that stands where a task's images would go, or nothing."""
-    stems = [stem] if images == 1 else [f"{stem}-{index}" for index in range(images)]
+    stems = [stem, *(f"{stem}-{index}" for index in range(images))]  # more than were asked for are numbered, too
     names = (f"{each}.{extension}" for each in stems for extension in EXTENSIONS.values())
     return next((name for name in names if os.path.lexists(folder / name)), "")
 

@@ -87,7 +87,7 @@ class Job:
         """Send nothing new, finish what is paid for."""
         self.progress.draining = True
         for lane in self.progress.lanes:
-            lane.stop()
+            lane.drain()
 
     def authorizations(self) -> dict[str, dict[str, str]]:
         """The headers for each provider that is asked for anything; UsageError where a key is missing."""
@@ -190,7 +190,8 @@ class Job:
         if self.progress.draining:
             self.drain()
         retry = self._order.manifest.retry
-        policy = Policy(retry.attempts, retry.on_unknown == "retry")
+        patient = self._order.manifest.limits.on_blocked == "wait"
+        policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)
         buyers = [Buyer(books, lane, purse, policy, self.progress.settled, local.NAME) for lane in lanes]
         self.started.set()
         with alone():
@@ -201,21 +202,22 @@ class Job:
         return cap
 
     async def _note_waits(self, books: Ledger) -> None:
-        """Write down what is waited for, as it changes, so that others can be told."""
+        """Write down what is waited for, as it changes, so that others can be told; it is no reason to stop."""
         noted: list[Wait] = []
-        while True:
-            await anyio.sleep(NOTE_EVERY)
-            waits = self.progress.waits()
-            if waits != noted:
-                noted = waits
-                await books.wait(json.dumps([asdict(wait) for wait in waits]))
+        with suppress(StorageError):
+            while True:
+                await anyio.sleep(NOTE_EVERY)
+                waits = self.progress.waits()
+                if waits != noted:
+                    noted = waits
+                    await books.wait(json.dumps([asdict(wait) for wait in waits]))
 
     async def _recover(self, books: Ledger, spool: Spool) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""
         spooled = list(spool.attempts())
         states = await books.attempt_states(spooled)
         anything = spooled or any(self._order.folder.images.iterdir())
-        if len(states) < len(spooled) or (books.run == 1 and anything):
+        if len(states) < len(spooled) or (anything and await books.untouched()):
             raise StorageError(LOST.format(folder=self._order.folder.path))
         await books.release_orphans()
         found = await books.open_attempts()

@@ -16,7 +16,7 @@ from batchgen.dialects.base import NO_CREDIT
 from batchgen.errors import Blocked, ProviderError, Unknown, Unusable
 from batchgen.gate import LOST_MOST, PATIENCE, Gate
 from batchgen.limits import Breaker
-from batchgen.redact import redact
+from batchgen.redact import LEAST, redact
 from batchgen.task import Attempt
 from batchgen.wire import Reply, Request
 
@@ -45,7 +45,7 @@ class Lane:
         self.queued = 0  # that wait for the gate
         self.waiting: dict[str, str] = {}  # task's key → why it waits
         self._access = access
-        self._halt = anyio.Event()
+        self._halt, self._left = anyio.Event(), anyio.Event()
         self._changed = anyio.Event()
         self._turns = {True: anyio.Lock(), False: anyio.Lock()}  # those who buy, and those who fetch what is bought
         self._idle: list[Client] = []  # the last one used goes first: few connections stay warm, the rest lapse
@@ -67,6 +67,11 @@ class Lane:
         """Send nothing new; what is on its way is finished."""
         self._halt.set()
         self._change()
+
+    def drain(self) -> None:
+        """Stop, and leave what is to be fetched later to the next run."""
+        self._left.set()
+        self.stop()
 
     def block(self, error: Blocked, ticket: int = 0) -> None:
         """Stop until a person acts; the first reason is the one that is told.
@@ -107,10 +112,16 @@ class Lane:
         self._change()
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator["Slot"]:
-        """An open request's place, once the gate lets it through; Stopped where none may be sent any more."""
+    async def slot(self, buys: bool = True) -> AsyncIterator["Slot"]:
+        """An open request's place, once the gate lets it through; Stopped where none may be sent any more.
+
+        What is bought already waits for neither: its links do not last.
+        """
         slot = Slot(self)
-        await slot.take(buys=True)
+        if buys:
+            await slot.take(buys)
+        elif self._left.is_set():
+            raise Stopped
         try:
             yield slot
         finally:
@@ -166,15 +177,16 @@ class Lane:
 
         return send
 
-    async def pause(self, task: str, seconds: float, why: str) -> None:
+    async def pause(self, task: str, seconds: float, why: str, buys: bool = True) -> None:
         """Wait before the next try, outside of any slot; Stopped as soon as there will be none."""
+        end = self._halt if buys else self._left
         self.waiting[task] = why
         try:
             with anyio.move_on_after(seconds):
-                await self._halt.wait()
+                await end.wait()
         finally:
             del self.waiting[task]
-        if self.stopped:
+        if end.is_set():
             raise Stopped
 
     def redact(self, text: str) -> str:
@@ -184,7 +196,8 @@ class Lane:
     @property
     def secrets(self) -> list[str]:
         """What may stand in no file and no output."""
-        return [value.removeprefix("Bearer ") for value in self._access.auth.values() if len(value) > 8]
+        bare = (value.removeprefix("Bearer ") for value in self._access.auth.values())
+        return [value for value in bare if len(value) > LEAST]
 
 
 def _remedy(error: Blocked, provider: Provider) -> str:
@@ -204,11 +217,13 @@ class Slot:
         self._thread = threading.get_ident()
         self._client: Client | None = None
         self.ticket = 0  # of the gate's, when it was let through
+        self.probe = False  # whether that was to find out if the provider works again
 
     async def take(self, buys: bool = False) -> Client:
         if self._client is None:
             self._client = await self._lane.lend(buys)
-            self.ticket = self._lane.gate.ticket if buys else self.ticket
+            if buys:
+                self.ticket, self.probe = self._lane.gate.ticket, self._lane.gate.closed
         return self._client
 
     async def send(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:

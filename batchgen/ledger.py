@@ -176,8 +176,9 @@ class Ledger:
         """
 
         def work(db: sqlite3.Connection) -> Attempt:
-            purchase, since = records.purchase(db, task)
-            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, sent=records.now(), since=since)
+            sent = records.now()
+            purchase, since = records.purchase(db, task, sent)
+            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, sent=sent, since=since)
             if task.replay and not attempt.remembered(lifetime):
                 raise Forgotten
             db.execute(
@@ -196,13 +197,13 @@ class Ledger:
         sql = "UPDATE tasks SET state = 'held', replay = 0 WHERE seq = ?"
         await self._write(lambda db: db.execute(sql, (task.seq,)).rowcount)
 
-    async def settle(self, attempt: Attempt, settled: Settlement) -> int:
+    async def settle(self, attempt: Attempt, settled: Settlement) -> records.Relief:
         """Write down how an attempt ended, its usage, cost and images, and what becomes of its task: all or nothing.
 
-        Returns what earlier sendings of its purchase may have cost and now cannot; nano-dollars.
+        Returns what earlier sendings of its purchase counted for and now do not.
         """
 
-        def work(db: sqlite3.Connection) -> int:
+        def work(db: sqlite3.Connection) -> records.Relief:
             row = records.settle_attempt(db, attempt, settled)
             for image in settled.images:
                 records.add_image(db, attempt.task.seq, row, image)
@@ -210,7 +211,7 @@ class Ledger:
                 "UPDATE tasks SET state = ?, tries = tries + ?, replay = ? WHERE seq = ?",
                 (str(settled.task), settled.used_up, settled.replay, attempt.task.seq),
             )
-            return records.relieve(db, attempt) if settled.sole else 0
+            return records.relieve(db, attempt, settled) if settled.sole else records.NO_RELIEF
 
         return await self._write(work)
 
@@ -241,6 +242,10 @@ class Ledger:
             " (SELECT task FROM attempts WHERE state IN ('sending', 'accepted'))"
         )
         return await self._write(lambda db: db.execute(sql).rowcount)
+
+    async def untouched(self) -> bool:
+        """Whether nothing was ever sent, as far as the ledger knows."""
+        return await self._write(lambda db: db.execute("SELECT 1 FROM attempts LIMIT 1").fetchone() is None)
 
     async def attempt_states(self, ids: Sequence[str]) -> dict[str, AttemptState]:
         """The states of those of the attempts that there are."""

@@ -9,6 +9,7 @@ from batchgen import catalog, costs
 from batchgen.costs import Money, Quote
 from batchgen.limits import Cap
 from batchgen.manifest import Retry, Share
+from batchgen.records import NO_RELIEF, Relief
 from batchgen.task import Attempt, AttemptState, Settlement, Task, Variant
 
 
@@ -40,7 +41,7 @@ class Purse:
     _open: int = 0
     _changed: anyio.Event = field(default_factory=anyio.Event)
     _quotes: dict[int, tuple[Variant, Quote | None]] = field(default_factory=dict)
-    _set_aside: dict[str, int] = field(default_factory=dict)  # by the key of a task
+    _set_aside: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and images, by the key of a task
     _charged: dict[int, int] = field(default_factory=dict)  # by a variant's id(): the most beyond its quote
 
     def tariff(self, variant: Variant) -> catalog.Tariff | None:
@@ -57,20 +58,19 @@ class Purse:
             return None
         money = quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens)
         high = max(money.high, self._charged.get(id(task.variant), 0))
-        return replace(
-            money, high=self._set_aside.get(task.key, high)
-        )  # what is set aside stays so, whatever is learnt
+        aside, _ = self._set_aside.get(task.key, (0, 0))
+        return replace(money, high=aside or high)  # what is set aside stays so, whatever is learnt
 
     async def reserve(self, task: Task) -> None:
         """Set the highest price aside, waiting for requests on their way to settle for less; Exhausted at the end."""
-        high, images = self._most(task), task.variant.images
+        high, images = (0, 0) if task.replay else (self._most(task), task.variant.images)  # that is set aside already
         while not (self.budget.fits(high) and self.images.fits(images)):
             if not self._open:
                 money = "what was agreed to: a run draws up a new plan" if self.agreed else "budget"
                 raise Exhausted("limits.images" if self.budget.fits(high) else money)
             await self._changed.wait()
         self._enter(high)
-        self._set_aside[task.key] = high
+        self._set_aside[task.key] = high, images
         self.budget.reserve(high)
         self.images.reserve(images)
 
@@ -84,11 +84,12 @@ class Purse:
 
     def cancel(self, task: Task) -> None:
         """Nothing was sent: put back what was set aside."""
-        self._close(task, self._most(task), images=0, cost=0)
+        self._close(task, 0, images=0, cost=0)
 
-    def settle(self, attempt: Attempt, settled: Settlement, relieved: int = 0) -> None:
-        """Replace what was set aside by what it came to; `relieved` is what earlier sendings cannot cost any more."""
-        self.budget.settle(relieved, 0)
+    def settle(self, attempt: Attempt, settled: Settlement, relief: Relief = NO_RELIEF) -> None:
+        """Replace what was set aside by what it came to; `relief` is what earlier sendings count for no more."""
+        self.budget.settle(relief.money, 0)
+        self.images.settle(relief.images, 0)
         bought = settled.attempt not in (AttemptState.REJECTED, AttemptState.UNSENT)
         images = attempt.task.variant.images if bought else 0
         if (settled.cost_high or 0) > (attempt.cost_high or 0):  # the next may be as dear
@@ -104,11 +105,12 @@ class Purse:
         money = self.quote(task)
         return money.high if money else 0
 
-    def _close(self, task: Task, reserved: int, images: int, cost: int) -> None:
+    def _close(self, task: Task, before: int, images: int, cost: int) -> None:
+        """`before` is what an attempt of an earlier run was counted at, for which nothing was set aside here."""
         self._open -= 1
-        self._set_aside.pop(task.key, None)
+        reserved, many = self._set_aside.pop(task.key, (before, task.variant.images))
         self.on_the_way -= reserved
-        self.images.settle(task.variant.images, images)
+        self.images.settle(many, images)
         self.budget.settle(reserved, cost)
         self._changed.set()
         self._changed = anyio.Event()

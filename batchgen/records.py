@@ -4,11 +4,11 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from batchgen.task import (
     Attempt,
-    AttemptState,
     Image,
     Input,
     Kind,
@@ -20,6 +20,19 @@ from batchgen.task import (
     canonical,
     prompt_digest,
 )
+
+UNANSWERED = "(state = 'unknown' AND (status = 0 OR status = 408 OR status >= 500))"
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """What a purchase costs no more at most, in nano-dollars, and how many images of it count no more."""
+
+    money: int = 0
+    images: int = 0
+
+
+NO_RELIEF = Relief()
 
 
 def settle_attempt(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> int:
@@ -81,31 +94,42 @@ def _tokens(usage: Usage | None) -> tuple[int | str | None, ...]:
     return usage.input_text, usage.input_image, *cached, usage.output_image, usage.output_text, usage.total, usage.note
 
 
-def purchase(db: sqlite3.Connection, task: Task) -> tuple[str, str]:
+def purchase(db: sqlite3.Connection, task: Task, sent: str) -> tuple[str, str]:
     """The purchase that the next attempt belongs to, and when it was first sent.
 
-    It is the last one's while its fate is unknown, else a new one, sent now.
+    It is the last one's while its fate is unknown, else a new one, first `sent` now. A refusal is an answer, though it
+    may be billed: whoever tries again makes a new purchase.
     """
     last = db.execute(
-        "SELECT state, purchase FROM attempts WHERE task = ? AND state IN (?, ?, ?) ORDER BY seq DESC LIMIT 1",
-        (task.seq, str(AttemptState.UNKNOWN), str(AttemptState.PAID), str(AttemptState.UNUSABLE)),
+        f"SELECT {UNANSWERED}, purchase FROM attempts WHERE task = ? AND state IN ('unknown', 'paid', 'unusable')"
+        " ORDER BY seq DESC LIMIT 1",
+        (task.seq,),
     ).fetchone()
-    if last is None or last[0] != AttemptState.UNKNOWN:
-        return uuid.uuid4().hex, now()
+    if last is None or not last[0]:
+        return uuid.uuid4().hex, sent
     sql = "SELECT min(sent_at) FROM attempts WHERE task = ? AND purchase = ?"
     (since,) = db.execute(sql, (task.seq, last[1])).fetchone()
     return str(last[1]), str(since)
 
 
-def relieve(db: sqlite3.Connection, attempt: Attempt) -> int:
-    """Take off what earlier sendings of the same purchase may have cost: this one bears it. Returns how much it was."""
+def relieve(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> Relief:
+    """Let this sending alone bear what its purchase costs: earlier ones count no more, neither money nor images.
+
+    Where the price was another when they were sent, it may be that one.
+    """
     rows = db.execute(
-        "SELECT seq, coalesce(cost_high, 0) FROM attempts WHERE task = ? AND purchase = ? AND id <> ? AND state = ?",
-        (attempt.task.seq, attempt.purchase, attempt.id, str(AttemptState.UNKNOWN)),
+        f"SELECT seq, cost_high, images FROM attempts WHERE task = ? AND purchase = ? AND id <> ? AND {UNANSWERED}",
+        (attempt.task.seq, attempt.purchase, attempt.id),
     ).fetchall()
-    sql = "UPDATE attempts SET cost_low = 0, cost_high = 0 WHERE seq = ?"
-    db.executemany(sql, [(seq,) for seq, _ in rows])
-    return sum(high for _, high in rows)
+    sql = "UPDATE attempts SET cost_low = 0, cost_high = 0, images = 0 WHERE seq = ?"
+    db.executemany(sql, [(seq,) for seq, _, _ in rows])
+    others = {high for _, high, images in rows if images} - {attempt.cost_high}
+    most = None if None in others else max([settled.cost_high or 0, *(high or 0 for high in others)])
+    if others:
+        sql = "UPDATE attempts SET cost_low = 0, cost_high = ?, estimated = state = 'paid' WHERE id = ?"
+        db.execute(sql, (most, attempt.id))
+    more = (most or 0) - (settled.cost_high or 0) if others else 0
+    return Relief(sum(high or 0 for _, high, _ in rows) - more, sum(images for *_, images in rows))
 
 
 def prompt_id(db: sqlite3.Connection, text: str) -> int:

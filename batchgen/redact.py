@@ -10,16 +10,22 @@ SECRET = re.compile(r"(?:.*_)?(?:KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
 LEAST = 8  # letters in a row that are too many
 SAID = "[key]"
 SMALL = str.maketrans(ascii_uppercase, ascii_lowercase)  # the name of a host is told in small letters
+ESCAPES = ("%", "\\", "&#x")
 UNIT = re.compile(r"%(?:25)*([0-9A-Fa-f]{2})|\\+u00([0-9A-Fa-f]{2})|&#x([0-9A-Fa-f]{2});|.", re.DOTALL)
 """A letter, or what stands for one in a URL, in JSON, in HTML."""
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
     """The text without any piece of a secret; it is found percent-encoded, escaped and in base64 too."""
-    units = list(UNIT.finditer(text))
-    plain = "".join(map(_letter, units)).translate(SMALL)
-    covered = {k for secret in secrets for piece in _pieces(secret) for k in _places(piece, plain)}
-    return "".join(_told(k, unit[0], covered) for k, unit in enumerate(units)) if covered else text
+    if not any(sign in text for sign in ESCAPES):
+        units: Sequence[str] = text
+        plain = text.translate(SMALL)
+    else:
+        found = list(UNIT.finditer(text))
+        units = [unit[0] for unit in found]
+        plain = "".join(map(_letter, found)).translate(SMALL)
+    covered = {k for secret in secrets for k in _places(_pieces(secret), plain)}
+    return "".join(_told(k, unit, covered) for k, unit in enumerate(units)) if covered else text
 
 
 def secrets(environ: Mapping[str, str]) -> list[str]:
@@ -49,12 +55,12 @@ def _told(k: int, unit: str, covered: set[int]) -> str:
     return "" if k - 1 in covered else SAID
 
 
-def _places(piece: str, plain: str) -> Iterator[int]:
-    """Where the letters of a piece stand."""
-    start = plain.find(piece)
-    while start >= 0:
-        yield from range(start, start + len(piece))
-        start = plain.find(piece, start + 1)
+def _places(pieces: frozenset[str], plain: str) -> Iterator[int]:
+    """Where the letters of any piece stand."""
+    for size in {len(piece) for piece in pieces}:
+        for start in range(len(plain) - size + 1):
+            if plain[start : start + size] in pieces:
+                yield from range(start, start + size)
 
 
 @cache

@@ -14,10 +14,14 @@ from batchgen.wire import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often a task is tried, and whether one of unknown fate is sent again."""
+    """How often a task is tried, and whether one of unknown fate is sent again.
+
+    `patient`: one whose provider wants a person waits for that, instead of going back to the queue.
+    """
 
     attempts: int
     resend_unknown: bool
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +155,13 @@ def _task_state(case: Case, error: ProviderError) -> tuple[TaskState, int]:
     """What becomes of the task (`doing`: it is tried again), and what that takes from the allowance."""
     last_try = case.tries + 1 >= case.policy.attempts
     if isinstance(error, Blocked):
-        return TaskState.TODO, 0
+        return (TaskState.DOING if case.policy.patient else TaskState.TODO), 0
     if isinstance(error, Refused):
         return TaskState.REFUSED, 0
     if isinstance(error, Gone):  # never bought again by itself
         return TaskState.HELD, 0
     if isinstance(error, Rejected):
-        return TaskState.FAILED, 0
+        return (TaskState.HELD if case.resent else TaskState.FAILED), 0
     if isinstance(error, Unknown | Unusable):
         unusable = isinstance(error, Unusable)
         return _again(case, last_try, unusable, allowed=case.policy.resend_unknown or unusable)

@@ -19,6 +19,7 @@ from batchgen.wire import Reply
 
 UNKEPT = {"set-cookie", "authorization"}
 PIECE, OVERLAP = 1 << 20, 1 << 12  # bytes; the latter are more than any spelling of a key has
+GAPS_MOST = 2  # behind which nothing is looked for: the next start removes what there is
 TRAILER = 17  # a line end, eight digits of the head's length, eight of its checksum
 
 
@@ -76,7 +77,10 @@ class Spool:
         """Take secrets out of an attempt's replies, which are kept for a person to look at. Blocks."""
         for path in self.folder.glob(f"{attempt}.*"):
             if any(redact.censor(piece, secrets) != piece for piece in _pieces(path)):
-                path.write_bytes(redact.censor(path.read_bytes(), secrets))
+                with disk.storage("the spool"):
+                    disk.write_whole(
+                        path, redact.censor(path.read_bytes(), secrets), path.with_name(f"{path.name}.part")
+                    )
 
     def discard(self, attempt: str) -> None:
         """A settled attempt's replies are needed no more; the next sweep removes them."""
@@ -94,12 +98,15 @@ class Spool:
 
     def _remove(self, attempt: str) -> None:
         """An attempt's replies in their order, and what was cut off behind them."""
-        for k in count(1):
+        gaps = 0
+        for k in count(1):  # one that was given up is a gap
             try:
                 self.path(attempt, k).unlink()
             except FileNotFoundError:
                 self.sink(attempt, k).unlink(missing_ok=True)
-                return
+                gaps += 1
+                if gaps == GAPS_MOST:
+                    return
 
     def purge(self, kept: Container[str]) -> None:
         """Remove all but these attempts' replies: whatever a crash left, in whatever order. Blocks."""

@@ -150,7 +150,7 @@ class Attempt:
 
     def remembered(self, lifetime: float, at: str = "") -> bool:
         """Whether its purchase's key was remembered at that moment, or when it was sent, by a provider that does so
-        for `lifetime` seconds; with a margin, and never where the clock has gone back."""
+        for `lifetime` seconds; with a margin, and not where the clock has gone back behind the first sending."""
         first, then = (datetime.fromisoformat(time) for time in (self.since, at or self.sent))
         return 0 <= (then - first).total_seconds() < lifetime * SURELY
 

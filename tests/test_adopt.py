@@ -83,7 +83,7 @@ def test_what_is_taken_in_is_in_the_books_between_the_least_and_the_most_of_its_
     assert adds == [pytest.approx(each / NANO, rel=0.01) for each in (low_now - low, high_now - high)]
     assert world.rows(
         "SELECT DISTINCT estimated, code, low > 0 FROM (SELECT *, cost_low AS low FROM attempts) WHERE seq > 1"
-    ) == [(1, "adopted", 1)]
+    ) == [(1, "adopted", 0)], "nobody knows by which price they were bought"
 
 
 def test_they_were_bought_when_their_files_were_written(world: World) -> None:

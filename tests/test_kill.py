@@ -112,11 +112,6 @@ def test_n19_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
     played(tmp_path, "restart", "idempotent")
 
 
-@pytest.mark.parametrize("scene", ["back", "ahead"])
-def test_k1_nothing_depends_on_the_wall_clock(tmp_path: Path, scene: str) -> None:
-    assert played(tmp_path, scene, "idempotent").equal
-
-
 def test_d11_what_the_user_takes_away_between_kills_is_told_and_not_bought_again(tmp_path: Path) -> None:
     assert played(tmp_path, "edits", "hold").twice == 0
 

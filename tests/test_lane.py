@@ -192,7 +192,7 @@ async def drained(folder: Path, url: str, budget: int) -> bool:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(local.drive, [buyer], [])
                 await anyio.sleep(0.2)
-                one.stop()
+                one.drain()
     return not scope.cancelled_caught
 
 

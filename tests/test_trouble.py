@@ -223,13 +223,24 @@ def test_s29_a_stored_failure_is_not_asked_for_without_end(bad: Start) -> None:
     world.check_books()
 
 
-def test_s30_a_key_that_the_provider_knows_for_something_else_stops_the_lane(
-    world: World, host: Callable[[Respond], Host]
-) -> None:
-    seller = host(lambda method, path: says(422, "idempotency_key_reused"))
-    ended = world.run(provider=world.provider(base_url=seller.url, idempotency="24h"), prompts=many(9))
-    assert (ended.exit_code, "idempotency_key_reused" in ended.reason) == (5, True)
-    assert world.states() == {"todo": 9}
+def test_s30_a_key_that_the_provider_knows_for_another_body_holds_its_task_and_no_other(bad: Start) -> None:
+    world = bad(*HONOURED, "--script", "cut", "--latency", "1")
+    changes: dict[str, object] = {"provider": world.provider(idempotency="24h"), "limits": {"concurrency": 1}}
+    job = world.job(prompts=many(3), **changes)
+
+    def drain() -> None:
+        eventually(lambda: world.sandbox.stats()["open"])
+        job.drain()
+
+    assert run(job, drain).exit_code == 7
+    request = {"size": "1024x1024", "quality": "low", "user": "somebody"}  # no part of a task, but of its body
+    assert world.run(prompts=many(3), request=request, **changes).exit_code == 3
+    assert (world.states(), sorted(world.attempts())) == (
+        {"done": 2, "held": 1},
+        ["paid", "paid", "rejected", "unknown"],
+    )
+    assert len({charge["client_request_id"] for charge in world.charges()}) == 3
+    world.check_books()
 
 
 def test_the_same_purchase_on_its_way_is_waited_for_and_uses_up_no_try(bad: Start) -> None:

@@ -1,16 +1,15 @@
 """batchgen status: how far a run is."""
 
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen import books, report
+from batchgen import books, report, verify
 from batchgen.commands import options
-from batchgen.folder import find
+from batchgen.folder import Folder, find
 from batchgen.progress import Wait
 from batchgen.report import SCHEMA_VERSION
 from batchgen.text import clean
@@ -34,21 +33,21 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
     if as_json:
         names = ("job", "started_at", "ended_at", "tasks", "images", "attempts", "cost")
         shown = {name: told[name] for name in names}
-        click.echo(report.dumps({"schema_version": SCHEMA_VERSION, **shown, "waits": waits(last)}))
+        click.echo(report.dumps({"schema_version": SCHEMA_VERSION, **shown, "waits": waits(last, folder)}))
         return
-    click.echo(clean(f"{told['job']}, begun {report.moment(told['started_at'])}, {state(last)}"))
+    click.echo(clean(f"{told['job']}, begun {report.moment(told['started_at'])}, {state(last, folder)}"))
     for line in report.summary(told):
         click.echo(clean(line))
-    for wait in waits(last):
+    for wait in waits(last, folder):
         click.echo(clean(f"Waits         {wait['lane']}: {Wait(**wait)}"))
 
 
-def waits(last: books.Row | None) -> list[dict[str, Any]]:
+def waits(last: books.Row | None, folder: Folder) -> list[dict[str, Any]]:
     """What the run waits for that is at work."""
-    return json.loads(str(last["waits"])) if last and not last["ended_at"] and working(last) else []
+    return json.loads(str(last["waits"])) if last and not last["ended_at"] and working(last, folder) else []
 
 
-def state(last: books.Row | None) -> str:
+def state(last: books.Row | None, folder: Folder) -> str:
     """Whether it runs, and how it ended."""
     if last is None:
         return "never run"
@@ -57,19 +56,9 @@ def state(last: books.Row | None) -> str:
     where = f"process {last['pid']} on {last['host']}, since {report.moment(last['started_at'])}"
     if last["host"] != socket.gethostname():
         return f"running or cut off ({where})"
-    return f"running ({where})" if working(last) else f"cut off ({where}): batchgen run goes on with it"
+    return f"running ({where})" if working(last, folder) else f"cut off ({where}): batchgen run goes on with it"
 
 
-def working(last: books.Row) -> bool:
-    """Whether its process is there, as far as this machine can tell."""
-    return last["host"] != socket.gethostname() or alive(int(str(last["pid"])))
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def working(last: books.Row, folder: Folder) -> bool:
+    """Whether its process is there, as far as this machine can tell: it holds the folder as long as it lives."""
+    return last["host"] != socket.gethostname() or verify.at_work(folder)

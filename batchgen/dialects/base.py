@@ -89,7 +89,6 @@ def _details(detail: object) -> str:
 MODERATED = {"moderation_blocked", "content_policy_violation", "content_filter", "contentFilter"}
 NO_KEY = {"invalid_api_key"}
 KEY_IN_USE = {"idempotency_key_in_use"}
-KEY_MISUSED = {"idempotency_key_reused", "idempotency_error"}  # another body under a key of ours: never again by itself
 NO_CREDIT = {
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -110,8 +109,6 @@ def fault(reply: Reply) -> ProviderError:
         return said.by(Blocked)
     if KEY_IN_USE & {found.code, found.kind}:
         return said.by(Busy)
-    if KEY_MISUSED & {found.code, found.kind}:
-        return said.by(Blocked)
     if reply.status in (409, 429):
         return said.by(Transient)
     if reply.status == 408:

@@ -12,14 +12,16 @@ from batchgen.purse import Exhausted
 from batchgen.task import Attempt, Task
 
 NAME = "local"
+HEAD_START = 5.0  # seconds
 T = TypeVar("T")
 
 
 async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt]) -> str:
-    """Finish the resumed attempts, then buy what is queued, until nothing is left or every lane has stopped.
+    """Finish the resumed attempts and buy what is queued, until nothing is left or every lane has stopped.
 
-    The resumed ones come first, because what of them was lost goes back to the queue. Returns the cap that was
-    reached, or "". An error of one task stops all lanes, lets the others finish what is paid for, and is raised then.
+    The resumed ones go first, for a while: what of them was lost goes back to the queue, and where they show that
+    nothing can be fetched, nothing more is bought. Returns the cap that was reached, or "". An error of one
+    task stops all lanes, lets the others finish what is paid for, and is raised then.
     """
     lanes = [buyer.lane for buyer in buyers]
     pools = {buyer.lane.name: Pool(buyer, lanes) for buyer in buyers}
@@ -27,8 +29,11 @@ async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt]) -> str:
         for attempt in resumed:
             pool = pools.get(attempt.lane) or _any(pools, attempt)
             if pool:
-                tasks.start_soon(pool.work, pool.buyer.finish, attempt)
-    async with anyio.create_task_group() as tasks:
+                pool.resumed += 1
+                tasks.start_soon(pool.take_up, attempt)
+        with anyio.move_on_after(HEAD_START):
+            for pool in pools.values():
+                await pool.alone()
         for pool in pools.values():
             tasks.start_soon(pool.work, pool.feed, tasks)
     for pool in pools.values():
@@ -51,6 +56,8 @@ class Pool:
         self._lanes = lanes
         self._room = anyio.Semaphore(2 * buyer.lane.width)
         self._claimed: list[Task] = []
+        self._back = anyio.Event()  # when a resumed attempt is over: its task may be queued again
+        self.resumed = 0
         self.cap = ""
         self.error: BaseException | None = None
 
@@ -58,11 +65,30 @@ class Pool:
         lane = self.buyer.lane
         while not lane.stopped:
             await self._room.acquire()
+            back, resumed = self._back, self.resumed
             task = None if lane.stopped else await self._next()
-            if task is None:
+            if task:
+                tasks.start_soon(self._bought, task)
+                continue
+            self._room.release()
+            if not resumed:
                 break
-            tasks.start_soon(self._bought, task)
+            await back.wait()
         await self.buyer.ledger.release(self._claimed)
+
+    async def alone(self) -> None:
+        """Wait until no attempt of an earlier run is on its way."""
+        while self.resumed:
+            await self._back.wait()
+
+    async def take_up(self, attempt: Attempt) -> None:
+        """Finish an attempt of an earlier run."""
+        try:
+            await self.work(self.buyer.finish, attempt)
+        finally:
+            self.resumed -= 1
+            self._back.set()
+            self._back = anyio.Event()
 
     async def _next(self) -> Task | None:
         if not self._claimed:
@@ -88,4 +114,4 @@ class Pool:
         except Exception as error:
             self.error = self.error or error
             for lane in self._lanes:
-                lane.stop()
+                lane.drain()
