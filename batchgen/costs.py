@@ -90,6 +90,12 @@ def _tokens_in(model: Model, width: int, height: int, fine: bool) -> int:
     return 65 + 129 * tiles + fine * (4160 if width == height else 6240)
 
 
+def least(variant: Variant, provider: Provider | None) -> int:
+    """What a request costs at least, if it is billed at all, in nano-dollars; 0 where nobody knows."""
+    quote = quoted(variant, provider)
+    return quote.images.low if quote else 0
+
+
 def quoted(variant: Variant, provider: Provider | None) -> Quote | None:
     """What a variant will cost at its provider, by the catalog; None where that is not known."""
     if provider is None:

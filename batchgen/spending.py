@@ -7,6 +7,7 @@ from pathlib import Path
 
 from batchgen import books, catalog, report
 from batchgen.errors import StorageError
+from batchgen.text import count
 
 SCHEMA_VERSION = 1
 BY = ("project", "job", "provider", "model", "target")
@@ -126,12 +127,8 @@ def summary(spending: Spending) -> list[str]:
         unknown = f"${report.usd(total['unknown']):,.4f}"
         lines.append(f"Perhaps also  {unknown}  at most, for requests without a usable answer")
     if unpriced := total["unpriced_attempts"]:
-        lines.append(f"{_count(unpriced, 'request')} whose price is not known: not in these sums")
+        lines.append(f"{count(unpriced, 'request')} whose price is not known: not in these sums")
     if pretend["runs"]:
         money = f"${report.usd(pretend['high']):,.2f}"
-        lines.append(f"Not counted: {money} of pretend money in {_count(pretend['runs'], 'rehearsal')}")
+        lines.append(f"Not counted: {money} of pretend money in {count(pretend['runs'], 'rehearsal')}")
     return lines
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

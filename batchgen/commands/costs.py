@@ -95,10 +95,9 @@ class Lowest:
     def __call__(self, variant: Variant) -> int:
         try:
             self._manifest = self._manifest or offer.used(self._folder, Setup(trust_hosts=None))
-            quote = costs.quoted(variant, self._manifest.providers.get(variant.provider))
+            return costs.least(variant, self._manifest.providers.get(variant.provider))
         except (BatchgenError, OSError):
             return 0
-        return quote.images.low if quote else 0
 
 
 def check(month: str | None, as_json: bool, as_csv: bool, bill: Path | None) -> None:

@@ -39,8 +39,7 @@ def command(run: str, attempts: tuple[str, ...], runs: Path | None, billed: bool
     manifest = offer.used(folder, Setup(trust_hosts=None))
 
     def least(variant: Variant) -> int:
-        quote = costs.quoted(variant, manifest.providers.get(variant.provider))
-        return quote.images.low if quote else 0
+        return costs.least(variant, manifest.providers.get(variant.provider))
 
     with hold.locked(folder):
         found = anyio.run(partial(decide.resolve, folder.ledger, billed, attempts, least))
