@@ -97,11 +97,11 @@ def orphans(db: sqlite3.Connection, folder: Folder, names: Iterable[str], busy: 
     for name in sorted(names):
         found = _orphan(db, spool, name, busy)
         if found.task and not found.flaw and not found.expected:
-            found = _looked_at(found, folder.images, taken)
+            found = _looked_at(db, found, folder.images, taken)
         yield found
 
 
-def _looked_at(found: Orphan, folder: Path, taken: set[tuple[int, int]]) -> Orphan:
+def _looked_at(db: sqlite3.Connection, found: Orphan, folder: Path, taken: set[tuple[int, int]]) -> Orphan:
     """With its image, or with what is wrong with it. Of two files for one image the first is taken."""
     if (found.task, found.index) in taken:
         return replace(found, flaw="another file bears that name, too")
@@ -111,8 +111,18 @@ def _looked_at(found: Orphan, folder: Path, taken: set[tuple[int, int]]) -> Orph
         return replace(found, flaw=error.strerror or str(error))
     except ValueError as error:
         return replace(found, flaw=str(error))
+    assert found.image
+    if flaw := _other(db, found.task, found.image):
+        return replace(found, image=None, flaw=flaw)
     taken.add((found.task, found.index))
     return found
+
+
+def _other(db: sqlite3.Connection, task: int, image: Image) -> str:
+    """Why a picture is not what the task asked for, or nothing."""
+    (asked,) = db.execute("SELECT variant FROM tasks WHERE seq = ?", (task,)).fetchone()
+    size = str(_variant(db, asked).param("size", ""))
+    return f"not of {size} pixels" if re.fullmatch(r"\d+x\d+", size) and size != f"{image.width}x{image.height}" else ""
 
 
 def _orphan(db: sqlite3.Connection, spool: Spool, name: str, busy: bool) -> Orphan:

@@ -67,15 +67,16 @@ async def resolve(ledger: Path, billed: bool, attempts: Sequence[str], least: Ca
 def _bearer(db: sqlite3.Connection, attempt: str) -> str:
     """Who bears what an attempt cost: the last sending of its purchase, where the provider knew its key."""
     row = db.execute("SELECT task, purchase FROM attempts WHERE id = ? AND images = 0", (attempt,)).fetchone()
-    sql = "SELECT id FROM attempts WHERE task = ? AND purchase = ? ORDER BY seq DESC LIMIT 1"
-    return str(db.execute(sql, row).fetchone()[0]) if row else attempt
+    sql = "SELECT id FROM attempts WHERE task = ? AND purchase = ? AND images > 0 AND state <> 'rejected'"
+    bearer = db.execute(f"{sql} ORDER BY seq DESC LIMIT 1", row).fetchone() if row else None
+    return str(bearer[0]) if bearer else attempt
 
 
 def _check_purchases(db: sqlite3.Connection, attempts: Sequence[str], billed: bool) -> None:
     """UsageError where a purchase is called not billed by some of its sendings only: any of them may be."""
     sql = (
         "SELECT b.id, b.images FROM attempts a JOIN attempts b ON b.task = a.task AND b.purchase = a.purchase"
-        " WHERE a.id = ? ORDER BY b.seq"
+        " WHERE a.id = ? AND b.state = 'unknown' ORDER BY b.seq"
     )
     for attempt in attempts if not billed else ():
         found = db.execute(sql, (attempt,)).fetchall()
@@ -100,6 +101,7 @@ def _state(
         left = TaskState.HELD if billed else TaskState.TODO
         sql = "UPDATE tasks SET state = ? WHERE state = 'doing' AND seq = (SELECT task FROM attempts WHERE id = ?)"
         db.execute(sql, (str(left), attempt))
+    _unbind(db, attempt, billed)
     high = row[1] if billed else 0
     low = min(high or 0, least(records.variant(row[2:]))) if billed else 0
     said = f"stated by hand at {records.now()}: {'billed' if billed else 'not billed'}; before: "
@@ -109,6 +111,16 @@ def _state(
         (_STATED[billed], None if high is None else low, high, billed, billed, said, records.now(), attempt),
     )
     return low, high
+
+
+def _unbind(db: sqlite3.Connection, attempt: str, billed: bool) -> None:
+    """Its fate is known: the task's next sending is a purchase of its own, and what was billed waits for a person."""
+    sql = "UPDATE tasks SET replay = 0, state = ? WHERE state = 'todo' AND replay = 1 AND seq ="
+    after = TaskState.HELD if billed else TaskState.TODO
+    db.execute(f"{sql} (SELECT task FROM attempts WHERE id = ?)", (str(after), attempt))
+    if not billed:  # nor was any other sending of the same purchase
+        sql = "UPDATE attempts SET state = 'rejected' WHERE images = 0 AND state = 'unknown' AND (task, purchase) ="
+        db.execute(f"{sql} (SELECT task, purchase FROM attempts WHERE id = ?)", (attempt,))
 
 
 _STATED = {True: str(AttemptState.UNUSABLE), False: str(AttemptState.REJECTED)}

@@ -124,7 +124,8 @@ class Errand:
         self._check_place()
         buyer, money = self._buyer, self._buyer.purse.quote(self._task)
         high, lifetime = money.high if money else None, buyer.lane.provider.idempotency
-        self.attempt = await buyer.ledger.begin(self._task, buyer.lane.name, buyer.engine, high, lifetime)
+        lane = buyer.lane
+        self.attempt = await buyer.ledger.begin(self._task, lane.name, buyer.engine, high, lifetime, lane.scope)
         return self.attempt
 
     def _check_place(self) -> None:
@@ -272,7 +273,8 @@ class Errand:
         buyer, bench = self._buyer, self._buyer.lane.bench
         relieved = await buyer.ledger.settle(attempt, settled)
         self.attempt = None
-        self._task = replace(self._task, replay=settled.replay)
+        counted = (settled.cost_high or 0) if settled.attempt is AttemptState.UNKNOWN else self._task.counted
+        self._task = replace(self._task, replay=settled.replay, counted=counted)
         buyer.purse.settle(attempt, settled, relieved)
         buyer.settled(attempt.task, settled)
         if settled.attempt is AttemptState.UNUSABLE:  # that answer is kept for a person to look at

@@ -1,5 +1,6 @@
 """A run folder, held by one run at a time: its lock, its log, what must lie in it before anything is bought."""
 
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -62,10 +63,23 @@ def locked(folder: Folder) -> Iterator[None]:
         raise LockedError(f"another run holds {folder.path}{books.holder(folder.ledger)}") from None
     except OSError as error:
         raise StorageError(f"{folder.path} cannot be locked: {error.strerror}") from None
+    handle = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        _lock(handle, folder)
         yield
     finally:
+        os.close(handle)
         lock.release()
+
+
+def _lock(handle: int, folder: Folder) -> None:
+    """Lock the folder itself, too: a file may be taken for a stale one, and removed."""
+    with suppress(ImportError, OSError):  # not every file system locks folders
+        fcntl = importlib.import_module("fcntl")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(f"another run holds {folder.path}{books.holder(folder.ledger)}") from None
 
 
 class Log(logging.FileHandler):

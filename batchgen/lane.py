@@ -1,6 +1,7 @@
 """A lane: one provider and key, with its clients, its gate and breaker, and the tasks that wait for their next try."""
 
 import asyncio
+import hashlib
 import random
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -86,9 +87,21 @@ class Lane:
             self.stop()
 
     @property
+    def scope(self) -> str:
+        """Who remembers an idempotency key: that host, for that account. Nothing where none is sent."""
+        if not self.provider.idempotency:
+            return ""
+        account = "\n".join(f"{name}: {value}" for name, value in sorted(self._access.auth.items()))
+        return hashlib.sha256(f"{self._access.base_url}\n{account}".encode()).hexdigest()[:16]
+
+    @property
     def plight(self) -> str:
         """Why it is blocked, and what a person can do; nothing where it is not."""
-        return f"{self.name}: {self.blocked}{_remedy(self.blocked, self.provider)}" if self.blocked else ""
+        return (
+            f"{self.name}: {str(self.blocked).rstrip('.')}{_remedy(self.blocked, self.provider)}"
+            if self.blocked
+            else ""
+        )
 
     def succeeded(self, ticket: int) -> None:
         """The provider answered as it should."""

@@ -153,8 +153,9 @@ class Ledger:
             (seq,),
         ).fetchone()
         known = self._variant(db, variant)
+        counted = records.counted(db, seq) if replay else 0
         inputs = () if known.operation is Operation.GENERATE else records.inputs(db, seq)
-        return Task(key, known, prompt, sample, take, path, inputs, tokens, seq, tries, bool(replay))
+        return Task(key, known, prompt, sample, take, path, inputs, tokens, seq, tries, bool(replay), counted)
 
     def _variant(self, db: sqlite3.Connection, found: int) -> Variant:
         if found not in self._variants:
@@ -168,24 +169,26 @@ class Ledger:
         sql = "UPDATE tasks SET state = 'todo' WHERE seq = ? AND state = 'doing'"
         await self._write(lambda db: db.executemany(sql, rows).rowcount)
 
-    async def begin(self, task: Task, lane: str, engine: str, cost_high: int | None, lifetime: float = 0.0) -> Attempt:
+    async def begin(
+        self, task: Task, lane: str, engine: str, cost_high: int | None, lifetime: float = 0.0, scope: str = ""
+    ) -> Attempt:
         """Write down that a task is being sent, at its highest price. Only after this may the socket be opened.
 
         Forgotten where it may be sent again only under a key that the provider, who remembers keys for `lifetime`
-        seconds, has forgotten by now.
+        seconds, has forgotten by now, or never knew: `scope` is whom the key is told, and as whom.
         """
 
         def work(db: sqlite3.Connection) -> Attempt:
             sent = records.now()
-            purchase, since = records.purchase(db, task, sent)
+            purchase, since = records.purchase(db, task, sent, scope)
             attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, sent=sent, since=since)
-            if task.replay and not attempt.remembered(lifetime):
+            if task.replay and (since == sent or not attempt.remembered(lifetime)):
                 raise Forgotten
             db.execute(
                 "INSERT INTO attempts"
-                " (id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?)",
-                (attempt.id, task.seq, self.run, attempt.purchase, lane, engine, task.variant.images)
+                " (id, task, run, purchase, scope, lane, engine, state, images, cost_low, cost_high, sent_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?)",
+                (attempt.id, task.seq, self.run, attempt.purchase, scope, lane, engine, task.variant.images)
                 + (None if cost_high is None else 0, cost_high, attempt.sent),
             )
             return attempt

@@ -58,12 +58,14 @@ class Purse:
             return None
         money = quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens)
         high = max(money.high, self._charged.get(id(task.variant), 0))
-        aside, _ = self._set_aside.get(task.key, (0, 0))
-        return replace(money, high=aside or high)  # what is set aside stays so, whatever is learnt
+        aside, images = self._set_aside.get(task.key, (0, 0))
+        return replace(money, high=aside if images else high)  # what is set aside stays so, whatever is learnt
 
     async def reserve(self, task: Task) -> None:
         """Set the highest price aside, waiting for requests on their way to settle for less; Exhausted at the end."""
-        high, images = (0, 0) if task.replay else (self._most(task), task.variant.images)  # that is set aside already
+        high, images = self._most(task), task.variant.images
+        if task.replay:  # its purchase is among what is spent
+            high, images = max(0, high - task.counted), 0
         while not (self.budget.fits(high) and self.images.fits(images)):
             if not self._open:
                 money = "what was agreed to: a run draws up a new plan" if self.agreed else "budget"

@@ -234,9 +234,15 @@ def commands(compared: Comparison) -> Iterator[str]:
     """What writes into the books what the bill says of unanswered requests."""
     for flag, found in (("--billed", compared.billed), ("--not-billed", compared.spared)):
         for run in dict.fromkeys(each.run for each in found):
-            ids = [each.id for each in found if each.run == run]
+            ids = [id_ for each in found if each.run == run for id_ in _sendings(each, flag, compared)]
             for n in range(0, len(ids), IDS_MOST):
                 yield shlex.join(["batchgen", "resolve", run, flag, *ids[n : n + IDS_MOST]])
+
+
+def _sendings(attempt: Sent, flag: str, compared: Comparison) -> list[str]:
+    """A purchase is not billed only if none of its sendings is: all are named."""
+    same = [each.id for each in compared.unknown if (each.run, each.purchase) == (attempt.run, attempt.purchase)]
+    return [attempt.id] if flag == "--billed" else [*(id_ for id_ in same if id_ != attempt.id), attempt.id]
 
 
 def _bounds(attempt: Sent, measure: str) -> tuple[int, int | None]:

@@ -94,22 +94,29 @@ def _tokens(usage: Usage | None) -> tuple[int | str | None, ...]:
     return usage.input_text, usage.input_image, *cached, usage.output_image, usage.output_text, usage.total, usage.note
 
 
-def purchase(db: sqlite3.Connection, task: Task, sent: str) -> tuple[str, str]:
+def purchase(db: sqlite3.Connection, task: Task, sent: str, scope: str = "") -> tuple[str, str]:
     """The purchase that the next attempt belongs to, and when it was first sent.
 
     It is the last one's while its fate is unknown, else a new one, first `sent` now. A refusal is an answer, though it
-    may be billed: whoever tries again makes a new purchase.
+    may be billed: whoever tries again makes a new purchase; so does who asks another host, or with another key.
     """
     last = db.execute(
-        f"SELECT {UNANSWERED}, purchase FROM attempts WHERE task = ? AND state IN ('unknown', 'paid', 'unusable')"
-        " ORDER BY seq DESC LIMIT 1",
-        (task.seq,),
+        f"SELECT {UNANSWERED} AND scope = ?, purchase FROM attempts"
+        " WHERE task = ? AND state IN ('unknown', 'paid', 'unusable') ORDER BY seq DESC LIMIT 1",
+        (scope, task.seq),
     ).fetchone()
     if last is None or not last[0]:
         return uuid.uuid4().hex, sent
     sql = "SELECT min(sent_at) FROM attempts WHERE task = ? AND purchase = ?"
     (since,) = db.execute(sql, (task.seq, last[1])).fetchone()
     return str(last[1]), str(since)
+
+
+def counted(db: sqlite3.Connection, task: int) -> int:
+    """What the books already hold for a purchase of the task that is open, nano-dollars."""
+    sql = "SELECT coalesce(sum(cost_high), 0) FROM attempts WHERE task = ? AND state = 'unknown'"
+    (found,) = db.execute(sql, (task,)).fetchone()
+    return int(found)
 
 
 def relieve(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> Relief:

@@ -96,13 +96,14 @@ CREATE TABLE attempts (
   id TEXT NOT NULL UNIQUE,        -- the X-Client-Request-Id
   task INTEGER NOT NULL REFERENCES tasks,
   run INTEGER NOT NULL REFERENCES runs,
-  purchase TEXT NOT NULL,         -- kept by every re-send after `unknown`
+  purchase TEXT NOT NULL,         -- kept by every re-send after `unknown`, as long as the scope is the same
+  scope TEXT NOT NULL DEFAULT '', -- to whom and under whose key its Idempotency-Key was sent; empty: without one
   lane TEXT NOT NULL,
   engine TEXT NOT NULL,
   handle TEXT NOT NULL DEFAULT '',
   state TEXT NOT NULL CHECK (
     state IN ('sending', 'accepted', 'paid', 'unusable', 'rejected', 'unsent', 'unknown')),
-  images INTEGER NOT NULL,        -- how many it asks for
+  images INTEGER NOT NULL,        -- how many it asks for; 0: a later sending of its purchase bears them
   cost_low INTEGER,               -- the bill lies between these; NULL: no price is known
   cost_high INTEGER,
   estimated INTEGER NOT NULL DEFAULT 0,

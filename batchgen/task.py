@@ -120,6 +120,7 @@ class Task:
     seq: int = 0  # its row in the ledger
     tries: int = 0  # attempts used up so far
     replay: bool = False  # to be sent again only while the provider remembers the key of its purchase
+    counted: int = 0  # what the books hold for that purchase, nano-dollars
 
     @property
     def images(self) -> tuple[Input, ...]:

@@ -160,7 +160,8 @@ ORDER = {
     "task {} was sent again as another purchase, though nobody knew whether the first was billed": (
         f"{_OF_TASK} JOIN attempts b ON b.seq = (SELECT max(seq) FROM attempts c WHERE c.task = a.task"
         " AND c.seq < a.seq AND c.state IN ('unknown', 'paid', 'unusable'))"
-        " WHERE b.state = 'unknown' AND b.purchase <> a.purchase"
+        " WHERE b.state = 'unknown' AND b.purchase <> a.purchase AND b.scope = a.scope"
+        " AND (b.status = 0 OR b.status = 408 OR b.status >= 500)"
     ),
     "task {} is on its way and not called so": f"{_OF_TASK} WHERE {_NOW_OPEN} AND t.state <> 'doing'",
     "task {} is on its way twice": f"{_OF_TASK} WHERE {_NOW_OPEN} GROUP BY a.task HAVING count(*) > 1",

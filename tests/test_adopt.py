@@ -317,9 +317,25 @@ def test_a_ledger_from_an_older_backup_is_not_bought_from_before_its_images_are_
     assert "--adopt" in said.stderr
 
 
-def plant(world: World) -> None:
+def plant(world: World, edge: int = 1024) -> None:
     """The image of the only task, in its place."""
     ((path,),) = world.rows("SELECT path FROM tasks")
     target = world.run_folder / "images" / f"{path}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16, 16)).save(target)
+    Image.new("RGB", (edge, edge)).save(target)
+
+
+def test_a_picture_of_another_size_than_was_asked_for_is_not_taken_in(bad: Start) -> None:
+    world = bad("--script", "cut")
+    world.run(retry={"on_unknown": "hold"})
+    plant(world, edge=16)
+    said = world.command(*ADOPT)
+    assert (said.returncode, "not of 1024x1024 pixels" in said.stdout, world.states()) == (3, True, {"held": 1})
+
+
+def test_a_copy_under_another_number_is_not_taken_in(world: World) -> None:
+    world.run()
+    (path,) = world.files()
+    shutil.copy(path, path.with_stem(f"{path.stem}-1"))
+    said = world.command(*ADOPT)
+    assert (said.returncode, "asked for no such image" in said.stdout) == (3, True)

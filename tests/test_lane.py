@@ -80,6 +80,21 @@ async def test_c8_who_waits_for_the_gate_is_let_through_in_turn(tmp_path: Path) 
     assert came == list(range(10)), "retries and fresh tasks alike"
 
 
+async def test_what_is_bought_is_fetched_whatever_gate_and_lane_say(tmp_path: Path) -> None:
+    """Links do not last; only who is told to leave them to the next run does so."""
+    async with lane(tmp_path, width=1) as one:
+        one.gate.blocked(one.gate.ticket, anyio.current_time(), "402 no_credit")
+        one.stop()
+        with anyio.fail_after(1):
+            async with one.slot(buys=False) as slot:
+                assert (await slot.take(), one.open) == (await slot.take(), 1)
+            await one.pause("key", 0.001, "fetching", buys=False)
+        one.drain()
+        with pytest.raises(Stopped):
+            async with one.slot(buys=False):
+                pass
+
+
 async def test_a_stopped_lane_opens_no_slot_also_for_those_who_wait_for_one(tmp_path: Path) -> None:
     refused = 0
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from conftest import Start
+from test_job import run
 from test_trouble import HONOURED, JSON, NO_CREDIT, image, says
-from world import CARP, Host, Respond, World, many
+from world import CARP, Host, Respond, World, environment, eventually, many
 
 from batchgen import gate, generate, limits
 from batchgen.errors import StorageError
@@ -150,3 +151,76 @@ def test_output_that_finds_no_room_is_no_bug(world: World) -> None:
                 command, cwd=world.folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False
             )
             assert (said.returncode, said.stderr.count("\n")) == (5, 1), said.stderr
+
+
+# who remembers what
+
+
+def test_a_key_that_was_never_told_protects_nothing(bad: Start) -> None:
+    """Idempotency that is declared between the two sendings."""
+    world = bad("--idempotent", "3600", "--script", "cut")
+    held: Changes = {"retry": {"on_unknown": "hold"}}
+    world.run(provider=world.provider(), **held)
+    world.write(provider=world.provider(idempotency="1h"), **held)
+    assert world.command("retry", "otters.yaml", "--held", "--yes").returncode == 0
+    assert len(world.charges()) == 2
+    world.check_books()
+
+
+def test_another_host_of_the_same_name_knows_no_key_of_the_first(bad: Start) -> None:
+    first, second = bad(*HONOURED, "--script", "cut", "--latency", "0.5"), bad(*HONOURED)
+    job = first.job(**keyed(first))
+
+    def drain() -> None:
+        eventually(lambda: first.sandbox.stats()["open"])
+        job.drain()
+
+    assert run(job, drain).exit_code == 7
+    elsewhere: Changes = {"provider": first.provider(idempotency="24h", base_url=second.sandbox.url)}
+    assert first.run(**elsewhere, retry={"duplicate_allowance": 0}).exit_code == 3
+    assert (first.states(), second.charges()) == ({"held": 1}, [])
+    first.check_books()
+
+
+@pytest.mark.parametrize("billed", ["--billed", "--not-billed"])
+def test_a_fate_that_is_stated_takes_the_key_from_the_queue(bad: Start, billed: str) -> None:
+    world = bad(*HONOURED, "--script", "cut", "--latency", "0.5")
+    job = world.job(**keyed(world))
+
+    def drain() -> None:
+        eventually(lambda: world.sandbox.stats()["open"])
+        job.drain()
+
+    assert run(job, drain).exit_code == 7
+    assert world.command("resolve", "otters.yaml", billed).returncode == 0
+    ended = world.run(**keyed(world), limits={"budget": 0.001, "images": 1})
+    assert (ended.exit_code, len(world.charges())) == (3 if billed == "--billed" else 4, 1)
+
+
+def test_a_replay_that_would_cost_more_than_the_budget_has_is_not_sent(bad: Start) -> None:
+    world = bad(*HONOURED, "--script", "cut", "--latency", "0.5", "--flat", "0.04")
+    limits_: Changes = {"limits": {"budget": 0.05, "concurrency": 1}}
+    job = world.job(**keyed(world, price={"image": 0.04}), **limits_)
+
+    def drain() -> None:
+        eventually(lambda: world.sandbox.stats()["open"])
+        job.drain()
+
+    assert run(job, drain).exit_code == 7
+    assert world.run(**keyed(world, price={"image": 0.4}), **limits_).exit_code == 4
+    assert world.rows("SELECT sum(cost_high) <= 50000000 FROM attempts") == [(1,)]
+
+
+def test_a_run_whose_lock_was_removed_is_alone_all_the_same(bad: Start) -> None:
+    world = bad("--latency", "1")
+    process = world.begin("run", str(world.write(prompts=many(8))), "--yes")
+    eventually(lambda: world.sandbox.stats()["open"])
+    (world.run_folder / ".lock").unlink()
+    assert world.command("run", "otters.yaml", "--yes").returncode == 6
+    assert process.wait(30) == 0
+
+
+def test_no_standard_input_is_no_bug(world: World) -> None:
+    command = f"{sys.executable} -m batchgen run otters.yaml --yes <&-"
+    world.write()
+    assert subprocess.run(command, shell=True, cwd=world.folder, env=environment(), check=False).returncode == 0

@@ -206,6 +206,7 @@ HARMS = {
     "task {} is done and lacks images that it asked for": "UPDATE attempts SET images = 2 WHERE seq = 1",
     "task {} was sent again after it was paid for": another("b", "rejected"),
     "task {} was sent again as another purchase, though nobody knew whether the first was billed": UNKNOWN
+    + "UPDATE attempts SET status = 0;"
     + another("b", "rejected", purchase="'new'"),
     "task {} is on its way and not called so": another("b", "sending", end="NULL"),
     "task {} is on its way twice": another("b", "sending", end="NULL") + another("c", "accepted", end="NULL"),
