@@ -12,7 +12,7 @@ dialects: .venv/dev
 	PYTHONPATH=tests $(BIN)/python -m dialects
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: .venv/dev
 	$(BIN)/ruff check .

@@ -204,7 +204,7 @@ def secrets_in(folder: Path) -> list[str]:
     return [str(path) for path in files if any(spelling in path.read_bytes() for spelling in spellings)]
 
 
-@pytest.mark.parametrize("faults", ["echo=1", "echo=0.5,html=0.3,cut=0.2", "401=1", "ok=1"])
+@pytest.mark.parametrize("faults", ["echo=0.5,html=0.3,cut=0.2", "401=1"])
 def test_the_key_is_written_and_shown_nowhere(bad: Start, faults: str) -> None:
     world = bad("--faults", faults)
     path = str(world.write(prompts=many(12), limits={"concurrency": 2, "budget": 1}, retry={"attempts": 1}))

@@ -47,11 +47,8 @@ def finished(world: World, tasks: int) -> None:
 
 ONCE = {  # once an answer is there; the tracer may come one call late
     "D2 the ledger's log": ("work/pwrite64/1", "ENOSPC", r"ledger\.db-wal"),
-    "D3 an answer's content": ("work/write/1", "ENOSPC", r"/(spool|images)/"),
-    "D4 an answer's fsync": ("work/fsync/1", "EIO", r"/spool[/>]"),
     "D4 an image's fsync": ("work/fsync/4", "EIO", r"/images[/>]"),
     "D5 the ledger's fdatasync": ("work/fdatasync/1", "EIO", r"ledger\.db-wal"),
-    "D9 an image's folder": ("work/mkdir/1", "EROFS", r"images/"),
 }
 
 

@@ -60,7 +60,7 @@ def test_p1_an_edit_whose_answer_was_cut_is_sent_again_with_the_same_key_and_cos
 
 
 @traced
-@pytest.mark.parametrize("at", ["ledger/pwrite64/60", "work/sendto/2", "work/rename/1"])
+@pytest.mark.parametrize("at", ["work/sendto/2"])
 def test_p2_a_kill_at_a_system_call_loses_nothing_that_was_bought(tmp_path: Path, at: str) -> None:
     def deed(world: World, checker: Checker, result: Result) -> None:
         result.reached = nemesis.kill_points(world, checker, [Point.parse(at)])
@@ -79,18 +79,6 @@ def test_p18_a_spooled_answer_whose_attempt_is_settled_is_removed_by_the_next_ru
     tortured(tmp_path, TINY, deed)
 
 
-def test_p3_a_recovery_that_is_killed_again_and_again_is_as_if_it_were_the_first(tmp_path: Path) -> None:
-    played(tmp_path, "recovery", "retry")
-
-
-def test_p8_a_run_that_was_stopped_for_a_while_goes_on_without_a_burst(tmp_path: Path) -> None:
-    assert played(tmp_path, "sleep", "retry").equal
-
-
-def test_p13_a_second_run_is_refused_names_the_first_and_changes_nothing(tmp_path: Path) -> None:
-    assert played(tmp_path, "second", "retry").equal
-
-
 def test_p13_a_run_that_was_stopped_still_holds_its_folder(world: World) -> None:
     first = world.start()
     assert until(lambda: world.charges() > 0)
@@ -106,14 +94,6 @@ def test_p14_the_lock_of_a_run_that_was_killed_is_free_at_once(world: World) -> 
     assert until(lambda: world.charges() > 0)
     assert nemesis.kill(first)
     assert world.finish() == 0, "nobody waits for a time to pass"
-
-
-def test_n19_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
-    played(tmp_path, "restart", "idempotent")
-
-
-def test_d11_what_the_user_takes_away_between_kills_is_told_and_not_bought_again(tmp_path: Path) -> None:
-    assert played(tmp_path, "edits", "hold").twice == 0
 
 
 @pytest.fixture(scope="module")
