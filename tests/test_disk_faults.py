@@ -21,7 +21,6 @@ from torture.books import read
 from torture.campaign import Result
 from torture.checker import Checker
 from torture.disks import Fault
-from torture.setup import Setup
 from torture.tracer import Point
 from torture.world import World as Tortured
 from world import World, eventually, many
@@ -241,12 +240,3 @@ def test_d22_what_a_crash_left_of_settled_attempts_is_removed_at_the_next_start(
     assert world.run(prompts=many(3)).exit_code == 0
     assert list((world.run_folder / "spool").iterdir()) == []
     assert len(world.charges()) == 3
-
-
-def test_an_upload_that_is_sent_again_after_a_cut_is_known_by_its_key(tmp_path: Path) -> None:
-    """A provider that remembers keys takes one for one body: another is refused, and the lane is blocked."""
-    setup = Setup(tasks=6, workers=2, policy="idempotent", ware="edit", flags=("--script", "ok cut ok cut"))
-    with Tortured(tmp_path / "world", setup) as world:
-        checker = Checker.of(world)
-        disks.ended_well(world, checker, Result("disks", 0))
-        assert (checker.violations, world.charges()) == ([], 6)

@@ -130,9 +130,6 @@ def waits_after(world: World, manifest: Path) -> list[object]:
     [
         {"retry-after": "1"},
         {"retry-after": "nan"},
-        {"retry-after": "inf"},
-        {"retry-after": "-1"},
-        {"retry-after": "1e999"},
         {"retry-after": "soon"},
         {"retry-after": str(10 * 365 * 86_400)},
         {"retry-after": "Sat, 21 Nov 2026 12:00:01 GMT", "date": "Sat, 21 Nov 2026 12:00:00 GMT"},  # their clock counts
