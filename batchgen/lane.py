@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 import random
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 import anyio
 import anyio.to_thread
@@ -21,9 +23,20 @@ from batchgen.redact import LEAST, redact
 from batchgen.task import Attempt
 from batchgen.wire import Reply, Request
 
+A_LITTLE = 0.001  # seconds: a timer may be early by less
+AWAITED = {401, 402, 403, 429}  # what may change without a word from us: the key's rights, the credit
+
 
 class Stopped(Exception):
     """The lane takes no new request: somebody asked it to drain, or it is blocked."""
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """Somebody's place in the queue before a lane."""
+
+    come: anyio.Event = field(default_factory=anyio.Event)
+    admitted: bool = False
 
 
 class Lane:
@@ -43,12 +56,12 @@ class Lane:
         self.patient = patient
         self.blocked: Blocked | None = None
         self.open = 0
-        self.queued = 0  # that wait for the gate
         self.waiting: dict[str, str] = {}  # task's key → why it waits
         self._access = access
         self._halt, self._left = anyio.Event(), anyio.Event()
-        self._changed = anyio.Event()
-        self._turns = {True: anyio.Lock(), False: anyio.Lock()}  # those who buy, and those who fetch what is bought
+        self._fetching: deque[Turn] = deque()  # those who wait to fetch what is bought, and those who wait to buy
+        self._buying: deque[Turn] = deque()
+        self._alarm = 0.0  # when the gate is looked at again, though nothing else happens
         self._idle: list[Client] = []  # the last one used goes first: few connections stay warm, the rest lapse
         self._stack = AsyncExitStack()
 
@@ -67,7 +80,7 @@ class Lane:
     def stop(self) -> None:
         """Send nothing new; what is on its way is finished."""
         self._halt.set()
-        self._change()
+        self._admit()
 
     def drain(self) -> None:
         """Stop, and leave what is to be fetched later to the next run."""
@@ -80,9 +93,9 @@ class Lane:
         A lane that is patient tries again now and then, where it was the provider that said so.
         """
         self.blocked = self.blocked or error
-        if self.patient and error.status:
-            self.gate.blocked(ticket, anyio.current_time(), f"{error.status} {error.code}")
-            self._change()
+        if self.patient and error.status in AWAITED:
+            self.gate.blocked(ticket, _now(), f"{error.status} {error.code}")
+            self._admit()
         else:
             self.stop()
 
@@ -97,22 +110,20 @@ class Lane:
     @property
     def plight(self) -> str:
         """Why it is blocked, and what a person can do; nothing where it is not."""
-        return (
-            f"{self.name}: {str(self.blocked).rstrip('.')}{_remedy(self.blocked, self.provider)}"
-            if self.blocked
-            else ""
-        )
+        if self.blocked is None:
+            return ""
+        return f"{self.name}: {str(self.blocked).rstrip('.')}{_remedy(self.blocked, self.provider)}"
 
     def succeeded(self, ticket: int) -> None:
         """The provider answered as it should."""
         self.gate.succeeded(ticket)
         if ticket == self.gate.ticket and not self.stopped:
             self.blocked = None
-        self._change()
+        self._admit()
 
     def troubled(self, ticket: int, error: ProviderError) -> None:
         """The provider, or the way to it, failed a request; where it never does anything else, the lane stops."""
-        now, why = anyio.current_time(), f"{error.status or ''} {error.code}".strip()
+        now, why = _now(), f"{error.status or ''} {error.code}".strip()
         if error.status == 429:
             self.gate.limited(ticket, now, error.retry_after, why)
         else:
@@ -122,7 +133,7 @@ class Lane:
             self.block(Blocked(f"{says}: {error}", code=error.code))
         elif self.gate.hopeless(now) and not self.patient:
             self.block(Blocked(f"nothing else came for {PATIENCE / 3600:g} hours: {error}", code=error.code))
-        self._change()
+        self._admit()
 
     @asynccontextmanager
     async def slot(self, buys: bool = True) -> AsyncIterator["Slot"]:
@@ -142,34 +153,49 @@ class Lane:
 
     async def lend(self, buys: bool) -> Client:
         """A client, in turn. Those who fetch what is bought wait for a place alone, whatever gate and lane do."""
-        self.queued += buys
+        turn, queue = Turn(), self._buying if buys else self._fetching
+        queue.append(turn)
+        self._admit()
         try:
-            async with self._turns[buys]:
-                while not (buys and self.stopped) and self.open >= self._most(buys):
-                    await self._change_or(self.gate.until if buys else 0.0)
-                if buys and self.stopped:
-                    raise Stopped
-                self.open += 1
-        finally:
-            self.queued -= buys
+            await turn.come.wait()
+        except BaseException:
+            if turn in queue:
+                queue.remove(turn)
+            elif turn.admitted:
+                self._leave()
+            raise
+        if not turn.admitted:
+            raise Stopped
         try:
             return self._idle.pop() if self._idle else await self._stack.enter_async_context(Client(self._access))
         except BaseException:
             self._leave()
             raise
 
-    def _most(self, buys: bool) -> int:
-        return self.gate.most(anyio.current_time()) if buys else self.width
+    def _admit(self) -> None:
+        """Let through all for whom there is room now, in their order, and send home who waits for nothing any more."""
+        while self._fetching and self.open < self.width:
+            self._let(self._fetching.popleft(), True)
+        while self._buying and self.stopped:
+            self._let(self._buying.popleft(), False)
+        if not self._buying:
+            return
+        most = self.gate.most(_now())
+        while self._buying and self.open < most:
+            self._let(self._buying.popleft(), True)
+        if self._buying and self._alarm <= _now() < self.gate.until:
+            self._alarm = self.gate.until + A_LITTLE
+            asyncio.get_running_loop().call_at(self._alarm, self._admit)
 
-    async def _change_or(self, until: float) -> None:
-        """Wait until something changes, or for the time when the gate opens."""
-        left = until - anyio.current_time()
-        with anyio.move_on_after(left if left > 0 else None):
-            await self._changed.wait()
+    def _let(self, turn: "Turn", admitted: bool) -> None:
+        turn.admitted = admitted
+        self.open += admitted
+        turn.come.set()
 
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+    @property
+    def queued(self) -> int:
+        """How many wait for the gate."""
+        return len(self._buying)
 
     def take_back(self, client: Client) -> None:
         self._idle.append(client)
@@ -177,7 +203,7 @@ class Lane:
 
     def _leave(self) -> None:
         self.open -= 1
-        self._change()
+        self._admit()
 
     def sender(self, slot: "Slot", attempt: Attempt) -> Send:
         """How an attempt's requests are sent: with its id, and its purchase's key where the provider honours one."""
@@ -211,6 +237,10 @@ class Lane:
         """What may stand in no file and no output."""
         bare = (value.removeprefix("Bearer ") for value in self._access.auth.values())
         return [value for value in bare if len(value) > LEAST]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()  # also where no task runs, but a callback
 
 
 def _remedy(error: Blocked, provider: Provider) -> str:

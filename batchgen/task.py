@@ -152,6 +152,8 @@ class Attempt:
     def remembered(self, lifetime: float, at: str = "") -> bool:
         """Whether its purchase's key was remembered at that moment, or when it was sent, by a provider that does so
         for `lifetime` seconds; with a margin, and not where the clock has gone back behind the first sending."""
+        if not lifetime:
+            return False
         first, then = (datetime.fromisoformat(time) for time in (self.since, at or self.sent))
         return 0 <= (then - first).total_seconds() < lifetime * SURELY
 
