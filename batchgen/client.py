@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+from urllib.request import getproxies
 
 import anyio
 import httpx
@@ -17,6 +18,7 @@ import httpx
 from batchgen import __version__, disk, links
 from batchgen import body as bodies
 from batchgen.catalog import loopback
+from batchgen.connection import Transport
 from batchgen.errors import (
     Blocked,
     ProviderError,
@@ -131,22 +133,7 @@ class Client:
         finally:
             with anyio.CancelScope(shield=True):  # a whole answer is not thrown away at the door
                 await response.aclose()
-        if self._left_over():
-            await self._renew()
         return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, poured)
-
-    def _left_over(self) -> bool:
-        """Whether bytes stand behind the answer: they would be taken for the answer to the next request.
-
-        httpx has no door for that; where its insides look otherwise, a connection is used once.
-        """
-        transports = [self._http._transport, *self._http._mounts.values()]
-        try:
-            pools = [transport._pool for transport in transports if transport]  # type: ignore[attr-defined]
-            inner = [connection._connection for pool in pools for connection in pool.connections]
-            return any(each._h11_state.trailing_data[0] for each in inner if each)
-        except AttributeError:
-            return True
 
     async def _renew(self) -> None:
         """A client that was cut off in the middle is thrown away."""
@@ -270,15 +257,17 @@ def _certificate(error: BaseException) -> bool:
 
 def _fresh(access: Access) -> httpx.AsyncClient:
     """A client; UsageError where the environment names a proxy or certificates that cannot be used."""
-    local = loopback(httpx.URL(access.base_url).host)
+    proxied = bool(getproxies()) and not loopback(httpx.URL(access.base_url).host)  # it is no way to this machine
+    patience = min(CONNECT, access.timeout / 2)  # the sooner one tells: never sent
     try:
         return httpx.AsyncClient(
             verify=_tls(),
             http2=False,
             follow_redirects=False,
-            trust_env=not local,  # a proxy is no way to this machine
-            limits=httpx.Limits(max_connections=4, max_keepalive_connections=1, keepalive_expiry=access.keepalive),
-            timeout=httpx.Timeout(None, connect=min(CONNECT, access.timeout / 2)),  # the sooner one tells: never sent
+            trust_env=proxied,
+            transport=None if proxied else Transport(_tls(), patience, access.keepalive),
+            limits=httpx.Limits(max_keepalive_connections=0),  # nobody would see what stands behind an answer
+            timeout=httpx.Timeout(None, connect=patience),
             headers={"accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"},
         )
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:

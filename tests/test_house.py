@@ -42,7 +42,7 @@ form       sizes         inputs        links         variables   reconcile
 values
 catalog    problems      folder        readers     statement
 document   gate          wire          disk          records       commit      books             pretend
-task       errors        limits        text          template         wording   redact
+task       errors        limits        text          template         wording   redact   connection
 """
 
 # Foreign package: the only modules, or folders of modules, that may import it.
@@ -50,7 +50,8 @@ DOORS = {
     "anyio": "client body links commit attempt lane purse generate engines job pretend api commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
-    "httpx": "client",
+    "httpx": "client connection",
+    "h11": "connection",
     "tenacity": "generate",
     "yaml": "document",
     "pydantic": "catalog values form",

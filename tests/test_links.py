@@ -1,5 +1,6 @@
 """Z8: which links are followed. To the provider's hosts and the user's choice, never inside a network."""
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -349,10 +350,11 @@ class Wire:
     meant: list[tuple[str, int]] = field(default_factory=list)
     heard: bytes = b""
 
-    async def connect(self, remote_host: str, remote_port: int, **more: Any) -> anyio.abc.ByteStream:
-        self.meant.append((remote_host, remote_port))
-        found: anyio.abc.ByteStream = await CONNECT("127.0.0.1", self.port, **more)
-        return found
+    async def connect(
+        self, loop: asyncio.BaseEventLoop, factory: Callable[[], asyncio.Protocol], host: str, port: int, **more: Any
+    ) -> object:
+        self.meant.append((host, port))
+        return await CONNECT(loop, factory, "127.0.0.1", self.port, **more)
 
     async def hear(self, stream: anyio.abc.SocketStream) -> None:
         async with stream:
@@ -361,7 +363,7 @@ class Wire:
                 await stream.send(self.reply)
 
 
-CONNECT = anyio.connect_tcp
+CONNECT = asyncio.BaseEventLoop.create_connection
 
 
 @asynccontextmanager
@@ -371,7 +373,9 @@ async def wired(monkeypatch: pytest.MonkeyPatch, address: str, reply: bytes = PL
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         wire.port = listener.extra(anyio.abc.SocketAttribute.local_port)
         group.start_soon(listener.serve, wire.hear)
-        monkeypatch.setattr(anyio, "connect_tcp", wire.connect)
+        monkeypatch.setattr(
+            asyncio.BaseEventLoop, "create_connection", lambda *args, **more: wire.connect(*args, **more)
+        )
         monkeypatch.setattr(socket, "getaddrinfo", Resolver(address))
         yield wire
         group.cancel_scope.cancel()
