@@ -5,16 +5,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 
 from batchgen import images, links
 from batchgen.catalog import Provider
 from batchgen.client import Sink
 from batchgen.dialects.base import Dialect
+from batchgen.disk import Unsynced
 from batchgen.errors import Blocked, Failed, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unusable
+from batchgen.finisher import Finisher
 from batchgen.spool import Spool
 from batchgen.task import MISSING, Attempt, Image, ImageState
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply, Request
@@ -23,12 +23,11 @@ Send = Callable[[Request, Sink], Awaitable[Reply]]
 REDIRECTS_MOST = 5
 POLLED = Reply(200, {}, b"")
 LOST = "x-lost"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What an attempt is worked on with: the provider and its dialect, the spool, the images' folder, the threads.
+    """What an attempt is worked on with: the provider and its dialect, the spool, the images' folder, who finishes.
 
     `patience` is how many seconds at a time a provider is polled, `partials` whether the pictures that a stream shows
     on the way are kept.
@@ -38,7 +37,7 @@ class Bench:
     dialect: Dialect
     spool: Spool
     images: Path
-    threads: anyio.CapacityLimiter
+    finisher: Finisher
     patience: float = 600.0
     partials: bool = False
 
@@ -65,9 +64,9 @@ async def perform(
 
     `buy` allows the first request, the one that costs money; without it an attempt is only finished. With `give_up`
     an image that the provider has no more counts as broken, where others came. `accepted` is told the handle under
-    which the provider holds what was bought, before anything is asked for by it. `sealed` is called, perhaps in a
-    thread, when no connection is needed for a while: an answer is durable that is no refusal, or a poll is over. Raises
-    a ProviderError where no image came of it: Pending where it is bought and asking again is free.
+    which the provider holds what was bought, before anything is asked for by it. `sealed` is called when no connection
+    is needed for a while: an answer is durable that is no refusal, or a poll is over. Raises a ProviderError where no
+    image came of it: Pending where it is bought and asking again is free.
     """
     talk = bench.dialect.talk(attempt.task, bench.provider, attempt.handle)
     step: Request | Outcome = _begun(talk, attempt, bench)
@@ -79,16 +78,16 @@ async def perform(
                 handle = step.handle
                 await accepted(handle)
             said = await _poll(step, talk, send, attempt, bench, until)
-            if isinstance(said, Answer):
-                return await _shielded(partial(_save, said, POLLED, attempt, bench, give_up), bench)
-            step = said
+            save = partial(_saved_poll, said, attempt, bench, give_up)
+            step = await bench.finisher.finish(attempt.id, 0, POLLED, save, sealed)
             continue
         k += 1
         fresh = (buy and k == 1) or not bench.spool.holds(attempt.id, k)
         if fresh and k == 1 and not buy:
             raise Unknown("cut off before a whole answer was on the disk", code="cut")
         reply = await _ask(step, attempt, bench, send, k, give_up) if fresh else None
-        step = await _shielded(partial(_hear, talk, reply, attempt, bench, k, give_up, sealed), bench)
+        hear = partial(_hear, talk, attempt, bench, k, give_up)
+        step = await bench.finisher.finish(attempt.id, k, reply, hear, sealed)
     return step
 
 
@@ -99,13 +98,6 @@ def _begun(talk: Conversation, attempt: Attempt, bench: Bench) -> Request:
         says = f"the provider holds it as {attempt.handle}, which the dialect {bench.provider.dialect} cannot ask for"
         raise Pending(says, code="other_dialect")
     return first
-
-
-async def _shielded(work: Callable[[], T], bench: Bench) -> T:
-    """Do it in a thread: an answer that came is kept, whoever is told to leave."""
-    with anyio.CancelScope(shield=True):
-        done = await anyio.to_thread.run_sync(work, limiter=bench.threads)
-    return done  # noqa: RET504 - out here, as mypy holds that the scope may swallow
 
 
 async def _poll(
@@ -156,16 +148,14 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
 
 def _hear(
     talk: Conversation,
-    reply: Reply | None,
     attempt: Attempt,
     bench: Bench,
     k: int,
     give_up: bool,
-    sealed: Callable[[], None],
+    reply: Reply | None,
+    unsynced: Unsynced,
 ) -> Request | Outcome:
-    """Make a reply durable, then let the dialect read it, then save what it found: one hand-over to a thread."""
-    bench.spool.sweep()
-    reply = bench.spool.seal(attempt.id, k, reply) if reply else bench.spool.load(attempt.id, k)
+    """Let the dialect read a reply that is durable, then save what it found."""
     if reply is None:  # damaged in a crash, after it had come
         bench.spool.forget(attempt.id, k)
         lost = "the answer was damaged on the disk"
@@ -177,9 +167,15 @@ def _hear(
         if not (give_up and isinstance(fault, Gone)):
             raise fault
         reply = _nothing_of(fault)
-    sealed()
     found = _said(talk, reply)
-    return found if isinstance(found, Request) else _save(found, reply, attempt, bench, give_up)
+    return found if isinstance(found, Request) else _save(found, reply, attempt, bench, give_up, unsynced)
+
+
+def _saved_poll(
+    said: Request | Answer, attempt: Attempt, bench: Bench, give_up: bool, reply: Reply | None, unsynced: Unsynced
+) -> Request | Outcome:
+    assert reply
+    return said if isinstance(said, Request) else _save(said, reply, attempt, bench, give_up, unsynced)
 
 
 def _said(talk: Conversation, reply: Reply) -> Request | Answer:
@@ -207,7 +203,7 @@ def _free(error: ProviderError) -> ProviderError:
     )
 
 
-def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench, give_up: bool) -> Outcome:
+def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench, give_up: bool, unsynced: Unsynced) -> Outcome:
     """Put the images where they belong; nothing is put anywhere while a link may still bring one."""
     fetched = [picture for picture in answer.pictures if isinstance(picture, Fetched)]
     lost = {k: picture.reply.headers.get(LOST, "") for k, picture in enumerate(fetched, 2)}
@@ -217,29 +213,31 @@ def _save(answer: Answer, reply: Reply, attempt: Attempt, bench: Bench, give_up:
             bench.spool.forget(attempt.id, k)
         k, flaw = min(flaws.items())
         raise Gone(lost[k] or f"bought, but its link leads to no image: {flaw}", code="broken_link")
-    found = [_saved(i, picture, answer, attempt, bench) for i, picture in enumerate(answer.pictures)]
+    found = [_saved(i, picture, answer, attempt, bench, unsynced) for i, picture in enumerate(answer.pictures)]
     if bench.partials and any(image.state is ImageState.SAVED for image in found):
-        found += _partials(answer, attempt, bench)
+        found += _partials(answer, attempt, bench, unsynced)
     return Outcome(tuple(found), answer.usage, reply.status, reply.request_id, answer.said)
 
 
-def _saved(index: int, picture: Inline | Fetched | None, answer: Answer, attempt: Attempt, bench: Bench) -> Image:
+def _saved(
+    index: int, picture: Inline | Fetched | None, answer: Answer, attempt: Attempt, bench: Bench, unsynced: Unsynced
+) -> Image:
     stem = attempt.task.path if len(answer.pictures) == 1 else f"{attempt.task.path}-{index}"
     if picture is None:
         return Image(index, ImageState.BROKEN, note=MISSING)
     try:
-        saved = images.save(picture, bench.images, stem, index, attempt.id)
+        saved = images.save(picture, bench.images, stem, index, attempt.id, unsynced)
         return replace(saved, revised=picture.revised)
     except ValueError as error:
         return Image(index, ImageState.BROKEN, note=str(error))
 
 
-def _partials(answer: Answer, attempt: Attempt, bench: Bench) -> list[Image]:
+def _partials(answer: Answer, attempt: Attempt, bench: Bench, unsynced: Unsynced) -> list[Image]:
     """The pictures on the way that are whole; they cost extra, and are no loss otherwise."""
     saved = []
     for n, picture in enumerate(answer.partials):
         with suppress(ValueError):
             stem = f"{attempt.task.path}.{attempt.id[:8]}.partial-{n}"  # another attempt shows other pictures
-            image = images.save(picture, bench.images, stem, n, attempt.id)
+            image = images.save(picture, bench.images, stem, n, attempt.id, unsynced)
             saved.append(replace(image, state=ImageState.PARTIAL))
     return saved

@@ -133,7 +133,9 @@ class Client:
         finally:
             with anyio.CancelScope(shield=True):  # a whole answer is not thrown away at the door
                 await response.aclose()
-        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, poured)
+        return Reply(
+            response.status_code, {k.lower(): v for k, v in response.headers.items()}, poured.body, poured.size
+        )
 
     async def _renew(self) -> None:
         """A client that was cut off in the middle is thrown away."""
@@ -142,7 +144,7 @@ class Client:
         self._http = _fresh(self._access)
 
 
-async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path:
+async def _pour(response: httpx.Response, sink: Sink, most: int) -> "Poured":
     """Raw bytes off the socket: a small body stays in memory, a large one goes to its file as it comes."""
     poured, finished = Poured(sink), False
     stream = response.headers.get("content-type", "").lower().startswith(STREAM)
@@ -163,7 +165,7 @@ async def _pour(response: httpx.Response, sink: Sink, most: int) -> bytes | Path
     if not finished and expected.isdigit() and poured.size < int(expected):
         poured.drop()
         raise Unknown(f"the answer was cut at {poured.size} of {expected} bytes", code="cut")
-    return poured.body
+    return poured
 
 
 class Events:

@@ -55,26 +55,56 @@ def open_files(wanted: int) -> int:
 _durable: set[Path] = set()  # folders that this process knows to be on the disk
 
 
-def make_folder(folder: Path, root: Path | None = None) -> None:
-    """Make a folder and its parents, each fsynced into the one above it; a `root` that is gone is not made again."""
-    if folder in _durable and folder.is_dir():
-        return
-    if folder.parent != root and not folder.parent.is_dir():
-        make_folder(folder.parent, root)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)  # though it is there: another thread may have made it just now
-    _durable.add(folder)
+class Unsynced:
+    """What was written whole, in folders of which the names are not on the disk yet: one fsync for many."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, None] = {}
+        self._made: list[Path] = []
+
+    def make_folder(self, folder: Path, root: Path | None = None) -> None:
+        """Make a folder and its parents; a `root` that is gone is not made again."""
+        if folder in _durable and folder.is_dir():
+            return
+        if folder.parent != root and not folder.parent.is_dir():
+            self.make_folder(folder.parent, root)
+        folder.mkdir(exist_ok=True)
+        self._folders[folder.parent] = None  # though it is there: another thread may have made it just now
+        self._made.append(folder)
+
+    def put(self, target: Path, data: bytes, part: Path, mode: int = 0o600) -> None:
+        """Put `data` at `target`; `part` is the name beside it that it bears until it is whole."""
+        try:
+            write_synced(part, data, mode)
+        except FileExistsError:  # left by a crash of the same attempt
+            part.unlink()
+            write_synced(part, data, mode)
+        os.rename(part, target)
+        self.named(target)
+
+    def named(self, path: Path) -> None:
+        """A file bears a new name."""
+        self._folders[path.parent] = None
+
+    def sync(self) -> None:
+        """Make it durable."""
+        for folder in self._folders:
+            sync_folder(folder)
+        _durable.update(self._made)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, durably."""
+    unsynced = Unsynced()
+    unsynced.make_folder(folder)
+    unsynced.sync()
 
 
 def write_whole(target: Path, data: bytes, part: Path, mode: int = 0o600) -> None:
     """Put `data` at `target`, durably; `part` is the name beside it that it bears until it is whole."""
-    try:
-        write_synced(part, data, mode)
-    except FileExistsError:  # left by a crash of the same attempt
-        part.unlink()
-        write_synced(part, data, mode)
-    os.rename(part, target)
-    sync_folder(target.parent)
+    unsynced = Unsynced()
+    unsynced.put(target, data, part, mode)
+    unsynced.sync()
 
 
 def write_synced(path: Path, data: bytes, mode: int = 0o600) -> None:

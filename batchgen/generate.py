@@ -153,7 +153,7 @@ class Errand:
                 buy=buy,
                 give_up=self._tired,
                 accepted=self._accepted,
-                sealed=slot.sealed,
+                sealed=slot.leave,
             )
         except ProviderError as error:
             self._redact(error)
@@ -278,7 +278,7 @@ class Errand:
         buyer.purse.settle(attempt, settled, relieved)
         buyer.settled(attempt.task, settled)
         if settled.attempt is AttemptState.UNUSABLE:  # that answer is kept for a person to look at
-            await anyio.to_thread.run_sync(bench.spool.censor, attempt.id, buyer.lane.secrets, limiter=bench.threads)
+            await anyio.to_thread.run_sync(bench.spool.censor, attempt.id, buyer.lane.secrets)
         else:
             bench.spool.discard(attempt.id)
 

@@ -14,6 +14,7 @@ import PIL.Image
 import pybase64
 
 from batchgen import disk
+from batchgen.disk import Unsynced
 from batchgen.task import Image, ImageState
 from batchgen.wire import Fetched, Inline
 
@@ -36,22 +37,23 @@ class Kind:
     height: int
 
 
-def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: str) -> Image:
-    """Verify a picture and put it at folder/stem.<ext>, durably; Broken where it is none. Blocks: call it in a thread.
+def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: str, unsynced: Unsynced) -> Image:
+    """Verify a picture and put it at folder/stem.<ext>; Broken where it is none. Blocks: call it in a thread.
 
-    `part` names the attempt in the file's temporary name, so that a crash leaves nothing that cannot be told.
+    It is durable once `unsynced` is synced. `part` names the attempt in the file's temporary name, so that a crash
+    leaves nothing that cannot be told.
     """
     data = read(picture)
     kind = inspect(data)
     target = folder / f"{stem}.{EXTENSIONS[kind.format]}"
     with disk.storage("the images folder"):
-        disk.make_folder(target.parent, folder)
+        unsynced.make_folder(target.parent, folder)
         _never_replace(target, data)
-        disk.write_whole(target, data, target.parent / f".{part}.{index}.part", mode=0o644)
+        unsynced.put(target, data, target.parent / f".{part}.{index}.part", mode=0o644)
     return Image(
         index=index,
         state=ImageState.SAVED,
-        path=str(target.relative_to(folder)),
+        path=f"{stem}.{EXTENSIONS[kind.format]}",
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
         format=kind.format,
@@ -64,7 +66,9 @@ def standing(folder: Path, stem: str, images: int) -> str:
     """The first file that stands where a task's images would go, or nothing."""
     stems = [stem, *(f"{stem}-{index}" for index in range(images))]  # more than were asked for are numbered, too
     names = (f"{each}.{extension}" for each in stems for extension in EXTENSIONS.values())
-    return next((name for name in names if os.path.lexists(folder / name)), "")
+    if not os.path.isdir(os.path.dirname(f"{folder}/{stem}")):
+        return ""
+    return next((name for name in names if os.path.lexists(f"{folder}/{name}")), "")
 
 
 def flaw(picture: Inline | Fetched) -> str:

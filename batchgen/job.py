@@ -19,6 +19,7 @@ from batchgen.dialects import DIALECTS
 from batchgen.engines import local
 from batchgen.errors import BatchgenError, StorageError, UsageError, alone
 from batchgen.expand import Expansion
+from batchgen.finisher import Finisher
 from batchgen.folder import Folder
 from batchgen.forecast import Plan
 from batchgen.generate import Buyer
@@ -39,7 +40,6 @@ from batchgen.wanted import Change, Wanted
 BLOCK = 500  # tasks that are enqueued in one transaction
 NOTE_EVERY = 2.0  # seconds
 FILES = 3  # that an open request needs: its connection, its answer, and a share of what else is open
-THREADS = 4  # that parse, decode and write: more would only wait for the same disk
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
 LOST = (
     "{folder} holds answers or images that its ledger knows nothing of: the ledger lacks what was written last. "
@@ -115,8 +115,9 @@ class Job:
         async with AsyncExitStack() as stack:
             providers = await stack.enter_async_context(self._providers())
             books = await stack.enter_async_context(ledger.open_for_writing(folder.ledger, whole=not idle))
-            spool, threads = Spool(folder.spool), anyio.CapacityLimiter(THREADS)
-            made = [self._lane(each, auths.get(name, {}), spool, threads) for name, each in providers.items()]
+            spool = Spool(folder.spool)
+            finisher = await stack.enter_async_context(Finisher(spool))
+            made = [self._lane(each, auths.get(name, {}), spool, finisher) for name, each in providers.items()]
             lanes = [await stack.enter_async_context(lane) for lane in made]
             return await self._noted(books, lanes, spool)
 
@@ -134,11 +135,11 @@ class Job:
                 for name, each in known.items()
             }
 
-    def _lane(self, provider: Provider, auth: Mapping[str, str], spool: Spool, threads: anyio.CapacityLimiter) -> Lane:
+    def _lane(self, provider: Provider, auth: Mapping[str, str], spool: Spool, finisher: Finisher) -> Lane:
         limits = self._order.manifest.limits
         manifest, dialect = self._order.manifest, DIALECTS[provider.dialect]
         folder, patience = self._order.folder.images, limits.timeout
-        bench = Bench(provider, dialect, spool, folder, threads, patience, manifest.partials)
+        bench = Bench(provider, dialect, spool, folder, finisher, patience, manifest.partials)
         access = Access(
             provider.base_url,
             auth,

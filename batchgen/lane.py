@@ -3,14 +3,12 @@
 import asyncio
 import hashlib
 import random
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
-import anyio.to_thread
 
 from batchgen.attempt import Bench, Send
 from batchgen.catalog import Provider
@@ -71,7 +69,6 @@ class Lane:
     async def __aexit__(self, *_: object) -> None:
         with anyio.CancelScope(shield=True):
             await self._stack.aclose()
-            await anyio.to_thread.run_sync(self.bench.spool.sweep, limiter=self.bench.threads)
 
     @property
     def stopped(self) -> bool:
@@ -256,8 +253,6 @@ class Slot:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._client: Client | None = None
         self.ticket = 0  # of the gate's, when it was let through
         self.probe = False  # whether that was to find out if the provider works again
@@ -278,10 +273,3 @@ class Slot:
         if self._client:
             self._lane.take_back(self._client)
             self._client = None
-
-    def sealed(self) -> None:
-        """No connection is needed for a while; called from the loop, or from the thread that made an answer durable."""
-        if threading.get_ident() == self._thread:
-            self.leave()
-        else:
-            self._loop.call_soon_threadsafe(self.leave)

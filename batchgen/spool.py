@@ -11,15 +11,14 @@ import zlib
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 from batchgen import disk, redact
+from batchgen.disk import Unsynced
 from batchgen.wire import Reply
 
 UNKEPT = {"set-cookie", "authorization"}
 PIECE, OVERLAP = 1 << 20, 1 << 12  # bytes; the latter are more than any spelling of a key has
-GAPS_MOST = 2  # behind which nothing is looked for: the next start removes what there is
 TRAILER = 17  # a line end, eight digits of the head's length, eight of its checksum
 
 
@@ -29,6 +28,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stale: deque[str] = deque()
+        self._there: dict[str, int] = {}  # the last reply of each attempt that was put here, or looked for
 
     def path(self, attempt: str, k: int) -> Path:
         return self.folder / f"{attempt}.{k}"
@@ -39,7 +39,16 @@ class Spool:
 
     def seal(self, attempt: str, k: int, reply: Reply) -> Reply:
         """Make a reply durable, and return it as it is now; it is never asked for again. Blocks."""
+        unsynced = Unsynced()
+        sealed = self.put(attempt, k, reply, unsynced)
+        with disk.storage("the spool"):
+            unsynced.sync()
+        return sealed
+
+    def put(self, attempt: str, k: int, reply: Reply, unsynced: Unsynced) -> Reply:
+        """As `seal`, but durable only once `unsynced` is synced."""
         path = self.path(attempt, k)
+        self._there[attempt] = max(k, self._there.get(attempt, 0))
         with disk.storage("the spool"):
             if isinstance(reply.body, bytes):
                 disk.write_synced(path, reply.body + _head(reply, len(reply.body)))
@@ -49,7 +58,7 @@ class Spool:
                 disk.append_synced(reply.body, _head(reply, size))
                 os.rename(reply.body, path)
                 sealed = Reply(reply.status, reply.headers, path, size)
-            disk.sync_folder(self.folder)
+            unsynced.named(path)
         return sealed
 
     def holds(self, attempt: str, k: int) -> bool:
@@ -59,6 +68,7 @@ class Spool:
     def load(self, attempt: str, k: int) -> Reply | None:
         """The k-th reply, if it came whole and is undamaged. Blocks."""
         path = self.path(attempt, k)
+        self._there[attempt] = max(k, self._there.get(attempt, 0))
         try:
             head = json.loads(_tail(path))
             size = int(head["size"])
@@ -97,16 +107,9 @@ class Spool:
                 self._remove(attempt)
 
     def _remove(self, attempt: str) -> None:
-        """An attempt's replies in their order, and what was cut off behind them."""
-        gaps = 0
-        for k in count(1):  # one that was given up is a gap
-            try:
-                self.path(attempt, k).unlink()
-            except FileNotFoundError:
-                self.sink(attempt, k).unlink(missing_ok=True)
-                gaps += 1
-                if gaps == GAPS_MOST:
-                    return
+        """An attempt's replies in their order; what was cut off behind them, the next start removes."""
+        for k in range(1, self._there.pop(attempt, 0) + 1):
+            self.path(attempt, k).unlink(missing_ok=True)
 
     def purge(self, kept: Container[str]) -> None:
         """Remove all but these attempts' replies: whatever a crash left, in whatever order. Blocks."""

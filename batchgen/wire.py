@@ -73,6 +73,13 @@ class Reply:
     size: int = -1
 
     @property
+    def length(self) -> int:
+        """Of the body, in bytes."""
+        if self.size >= 0:
+            return self.size
+        return len(self.body) if isinstance(self.body, bytes) else self.body.stat().st_size
+
+    @property
     def request_id(self) -> str:
         """The provider's own name for the request, which its support wants to hear; "" where it gives none."""
         return next((self.headers[name] for name in REQUEST_IDS if self.headers.get(name)), "")
@@ -135,7 +142,7 @@ class Reply:
 
 def _bounded(body: bytes) -> bytes:
     """A body that may be parsed; ValueError where that would fill the memory with small things."""
-    if sum(body.count(sign) for sign in SIGNS) > VALUES_MOST:
+    if len(body) > VALUES_MOST and sum(body.count(sign) for sign in SIGNS) > VALUES_MOST:
         raise ValueError(f"more than {VALUES_MOST:,} values")
     return body
 

@@ -28,6 +28,7 @@ from batchgen.errors import (
     Unsent,
     Unusable,
 )
+from batchgen.finisher import Finisher
 from batchgen.spool import Spool
 from batchgen.task import Attempt, ImageState, Operation, Task, Usage, Variant
 from batchgen.wire import Outcome, Reply, Request
@@ -61,7 +62,8 @@ def attempt(n: int = 1) -> Attempt:
 def bench(tmp_path: Path) -> Bench:
     for name in ("spool", "images"):
         (tmp_path / name).mkdir()
-    return Bench(PROVIDER, openai, Spool(tmp_path / "spool"), tmp_path / "images", anyio.CapacityLimiter(4))
+    spool = Spool(tmp_path / "spool")
+    return Bench(PROVIDER, openai, spool, tmp_path / "images", Finisher(spool))
 
 
 class Wire:

@@ -35,7 +35,7 @@ lane       expand        causes        hold
 purse      paths         settle
 attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf         troubles    adopt
-dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations
+dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables   reconcile
@@ -47,7 +47,7 @@ task       errors        limits        text          template         wording   
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
-    "anyio": "client body links commit attempt lane purse generate engines job pretend api commands sandbox",
+    "anyio": "client body links commit attempt finisher lane purse generate engines job pretend api commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
     "httpx": "client connection",

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen import images
+from batchgen.disk import Unsynced
 from batchgen.errors import StorageError
 from batchgen.images import Broken, inspect
-from batchgen.task import ImageState
+from batchgen.task import Image, ImageState
 from batchgen.wire import Fetched, Inline, Reply
 
 SIZE = (40, 24)
@@ -159,10 +160,17 @@ def test_x6_junk_in_base64_is_broken_and_not_dropped(text: str) -> None:
         images.read(Inline(text))
 
 
+def put(picture: Inline | Fetched, folder: Path, stem: str, index: int) -> Image:
+    unsynced = Unsynced()
+    found = images.save(picture, folder, stem, index, "id", unsynced)
+    unsynced.sync()
+    return found
+
+
 @pytest.mark.parametrize("end", range(4, len(TEXT), 400))
 def test_x7_base64_that_is_cut_between_groups_makes_a_broken_image(tmp_path: Path, end: int) -> None:
     with pytest.raises(Broken):
-        images.save(Inline(TEXT[: end // 4 * 4]), tmp_path, "a", 0, "id")
+        put(Inline(TEXT[: end // 4 * 4]), tmp_path, "a", 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -176,7 +184,7 @@ def test_x8_base64_without_padding_or_in_lines_is_read(text: str) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_saved_image_has_the_bytes_that_came_and_says_so(tmp_path: Path, name: str) -> None:
     data = WHOLE[name]
-    saved = images.save(Fetched(Reply(200, {}, data)), tmp_path, "otter/low-1", 2, "id")
+    saved = put(Fetched(Reply(200, {}, data)), tmp_path, "otter/low-1", 2)
     assert (tmp_path / saved.path).read_bytes() == data
     assert saved.path == f"otter/low-1.{images.EXTENSIONS[saved.format]}"
     assert (saved.index, saved.state, saved.bytes) == (2, ImageState.SAVED, len(data))
@@ -189,7 +197,7 @@ def test_a_saved_image_has_the_bytes_that_came_and_says_so(tmp_path: Path, name:
 def test_d18_a_planted_link_is_never_written_through(tmp_path: Path, planted: str) -> None:
     (tmp_path / "precious").write_bytes(b"theirs")
     (tmp_path / planted).symlink_to(tmp_path / "precious")
-    saved = images.save(Inline(TEXT), tmp_path, "a", 0, "id")
+    saved = put(Inline(TEXT), tmp_path, "a", 0)
     assert (tmp_path / "precious").read_bytes() == b"theirs"
     assert not (tmp_path / saved.path).is_symlink()
 
@@ -197,24 +205,24 @@ def test_d18_a_planted_link_is_never_written_through(tmp_path: Path, planted: st
 def test_d22_what_an_earlier_crash_left_is_replaced(tmp_path: Path) -> None:
     (tmp_path / ".id.0.part").write_bytes(PNG[:50])
     (tmp_path / "a.png").write_bytes(PNG)
-    images.save(Inline(TEXT), tmp_path, "a", 0, "id")
+    put(Inline(TEXT), tmp_path, "a", 0)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", PNG)]
 
 
 def test_another_image_in_the_same_place_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PNG[:50])
     with pytest.raises(StorageError, match="another image stands there"):
-        images.save(Inline(TEXT), tmp_path, "a", 0, "id")
+        put(Inline(TEXT), tmp_path, "a", 0)
     assert (tmp_path / "a.png").read_bytes() == PNG[:50]
 
 
 def test_a_broken_image_leaves_no_trace(tmp_path: Path) -> None:
     with pytest.raises(Broken):
-        images.save(Inline(TEXT[:400]), tmp_path, "otter/a", 0, "id")
+        put(Inline(TEXT[:400]), tmp_path, "otter/a", 0)
     assert not list(tmp_path.iterdir())
 
 
 def test_d10_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "otter").write_bytes(b"a file")
     with pytest.raises(StorageError, match="the images folder"):
-        images.save(Inline(TEXT), tmp_path, "otter/a", 0, "id")
+        put(Inline(TEXT), tmp_path, "otter/a", 0)

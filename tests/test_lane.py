@@ -17,6 +17,7 @@ from batchgen.client import Access
 from batchgen.dialects import openai
 from batchgen.engines import local
 from batchgen.errors import Blocked
+from batchgen.finisher import Finisher
 from batchgen.generate import Buyer
 from batchgen.lane import Lane, Stopped
 from batchgen.limits import Cap
@@ -40,7 +41,8 @@ def lane(folder: Path, url: str = "http://127.0.0.1:1", width: int = 2, provider
     for name in ("spool", "images"):
         (folder / name).mkdir()
     provider = replace(provider, base_url=url)
-    bench = Bench(provider, openai, Spool(folder / "spool"), folder / "images", anyio.CapacityLimiter(2))
+    spool = Spool(folder / "spool")
+    bench = Bench(provider, openai, spool, folder / "images", Finisher(spool))
     return Lane(provider, bench, Access(url, {"authorization": f"Bearer {CANARY}"}, 5.0, 2.0), width)
 
 

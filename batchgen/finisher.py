@@ -1,0 +1,158 @@
+"""Finishing in groups: answers made durable, read, and their images saved, off the event loop.
+
+A disk is slow at making names durable, and a thread at being woken; both are done once for all the answers that wait.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import anyio
+import anyio.to_thread
+
+from batchgen import disk
+from batchgen.disk import Unsynced
+from batchgen.spool import Spool
+from batchgen.wire import Reply
+
+THREADS = 2  # that decode, hash and write: more would wait for each other and for the same disk
+GROUP_MOST = 2 * 2**20  # bytes of answers that are worked on together; what waits beyond it wakes another thread
+Read = Callable[[Reply | None, Unsynced], Any]
+"""What is made of a reply that is durable; None where the one of before a crash was damaged."""
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """The k-th reply of an attempt, fresh, or as the spool holds it; the 0th is not kept.
+
+    `sealed` is called once it is durable, where it is no refusal.
+    """
+
+    attempt: str
+    k: int
+    reply: Reply | None
+    read: Read
+    sealed: Callable[[], None]
+    done: "asyncio.Future[Any]"
+    size: int
+    result: Any = None
+    error: BaseException | None = None
+
+    def attempted(self, step: Callable[[], None]) -> None:
+        """Do it, unless something went wrong before; who waits for it is told, and nobody else."""
+        if self.error is None:
+            try:
+                step()
+            except BaseException as error:
+                self.error = error
+
+    def seal(self, unsynced: Unsynced, spool: Spool) -> None:
+        if not self.k:
+            return
+        if self.reply:
+            self.reply = spool.put(self.attempt, self.k, self.reply, unsynced)
+        else:
+            self.reply = spool.load(self.attempt, self.k)
+
+    def finish(self, unsynced: Unsynced) -> None:
+        self.result = self.read(self.reply, unsynced)
+
+    @property
+    def free(self) -> bool:
+        """Whether its connection is needed no more; a no may have something to say first to those that wait for it."""
+        return self.error is None and self.reply is not None and 200 <= self.reply.status < 300
+
+
+class Finisher:
+    """Callers `await finish(…)`; it is done in a thread, whoever is told to leave meanwhile."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._waiting: deque[Work] = deque()
+        self._size = 0  # bytes that wait
+        self._busy = 0
+        self._threads = ThreadPoolExecutor(THREADS, "finisher")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing waits any more."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        self._threads.shutdown()
+        self._spool.sweep()
+
+    async def finish(self, attempt: str, k: int, reply: Reply | None, read: Read, sealed: Callable[[], None]) -> Any:
+        """What `read` returned, once all that it wrote is on the disk; what it raised is raised here."""
+        done = asyncio.get_running_loop().create_future()
+        work = Work(attempt, k, reply, read, sealed, done, 0 if reply is None else reply.length)
+        self._waiting.append(work)
+        self._size += work.size
+        self._wake()
+        with anyio.CancelScope(shield=True):
+            return await done
+
+    def _wake(self) -> None:
+        if self._waiting and self._busy < (THREADS if self._size > GROUP_MOST else 1):
+            self._busy += 1
+            self._threads.submit(self._work_off, asyncio.get_running_loop())
+
+    def _work_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            while group := self._taken():
+                _in_step(group, partial(Work.seal, spool=self._spool))
+                loop.call_soon_threadsafe(_free, group)
+                _in_step(group, Work.finish)
+                loop.call_soon_threadsafe(self._over, group)
+                self._spool.sweep()
+        finally:
+            loop.call_soon_threadsafe(self._idle)
+
+    def _taken(self) -> list[Work]:
+        """What is worked on next: all that waits, up to a bound."""
+        group: list[Work] = []
+        with suppress(IndexError):  # nothing is left
+            while sum(work.size for work in group) < GROUP_MOST:
+                group.append(self._waiting.popleft())
+        return group
+
+    def _over(self, group: Sequence[Work]) -> None:
+        for work in group:
+            self._size -= work.size
+            if work.done.done():  # nobody listens
+                continue
+            if work.error:
+                work.done.set_exception(work.error)
+            else:
+                work.done.set_result(work.result)
+
+    def _idle(self) -> None:
+        self._busy -= 1
+        self._wake()
+
+
+def _in_step(group: Sequence[Work], step: Callable[[Work, Unsynced], None]) -> None:
+    """One step of each; then the names that they changed are made durable, each folder once."""
+    unsynced = Unsynced()
+    for work in group:
+        work.attempted(partial(step, work, unsynced))
+    try:
+        with disk.storage("the run folder"):
+            unsynced.sync()
+    except BaseException as error:
+        for work in group:
+            work.error = work.error or error
+
+
+def _free(group: Sequence[Work]) -> None:
+    for work in group:
+        if work.free:
+            work.sealed()
