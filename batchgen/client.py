@@ -38,6 +38,7 @@ Sink = Callable[[], Path]
 
 TROUBLE = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, UnicodeError, OverflowError, ExceptionGroup)
 CONNECT = 15.0  # seconds
+HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"}
 SPILL = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 IN_MEMORY = 256 * 1024  # bytes of a body that are not worth a file of their own on the event loop
 STREAM, BLANK = "text/event-stream", (b"\n\n", b"\n\r\n")
@@ -62,6 +63,11 @@ class Access:
     query: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
     trusted: frozenset[str] = frozenset()
+
+    @property
+    def patience(self) -> float:
+        """Seconds for a connection to be made: the sooner one tells that nothing was ever sent."""
+        return min(CONNECT, self.timeout / 2)
 
 
 class Client:
@@ -113,21 +119,25 @@ class Client:
     ) -> Reply:
         headers = {**self._access.headers, **(self._access.auth if request.auth else {}), **headers}
         url = f"{self._access.base_url}/{request.url}" if request.auth else request.url  # no key goes anywhere else
-        extensions: dict[str, object] = {}
+        extensions: dict[str, object] = {"timeout": {"connect": self._access.patience}}
         if body:
             headers |= {"content-type": body.content_type, "content-length": str(body.length)}
         if not request.auth and httpx.URL(url).host not in self._near:
             url, host = await links.pinned(url, proxied=self._far)
-            headers, extensions = {**headers, "host": host}, {"sni_hostname": httpx.URL(request.url).raw_host.decode()}
-        asked = self._http.build_request(
+            headers = {**headers, "host": host}
+            extensions |= {"sni_hostname": httpx.URL(request.url).raw_host.decode()}
+        asked = httpx.Request(
             request.method,
             url,
             content=body.whole if body and body.whole else body,
-            headers=headers,
-            params=self._access.query if request.auth else None,
+            headers=HEADERS | headers,
+            params=(self._access.query or None) if request.auth else None,
             extensions=extensions,
         )
-        response = await self._http.send(asked, stream=True)
+        if isinstance(self._http, Transport):
+            response = await self._http.handle_async_request(asked)
+        else:
+            response = await self._http.send(asked, stream=True)
         try:
             poured = await _pour(response, sink, request.body_most)
         finally:
@@ -149,8 +159,9 @@ async def _pour(response: httpx.Response, sink: Sink, most: int) -> "Poured":
     poured, finished = Poured(sink), False
     stream = response.headers.get("content-type", "").lower().startswith(STREAM)
     events = Events() if stream else None
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in response.stream:
             poured.take(chunk)
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
@@ -257,21 +268,16 @@ def _certificate(error: BaseException) -> bool:
     return False
 
 
-def _fresh(access: Access) -> httpx.AsyncClient:
-    """A client; UsageError where the environment names a proxy or certificates that cannot be used."""
-    proxied = bool(getproxies()) and not loopback(httpx.URL(access.base_url).host)  # it is no way to this machine
-    patience = min(CONNECT, access.timeout / 2)  # the sooner one tells: never sent
+def _fresh(access: Access) -> Transport | httpx.AsyncClient:
+    """A connection of our own; where the environment names proxies httpx finds its way, one connection a request.
+
+    UsageError where it names a proxy, or certificates, that cannot be used.
+    """
     try:
-        return httpx.AsyncClient(
-            verify=_tls(),
-            http2=False,
-            follow_redirects=False,
-            trust_env=proxied,
-            transport=None if proxied else Transport(_tls(), patience, access.keepalive),
-            limits=httpx.Limits(max_keepalive_connections=0),  # nobody would see what stands behind an answer
-            timeout=httpx.Timeout(None, connect=patience),
-            headers={"accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"},
-        )
+        if not getproxies() or loopback(httpx.URL(access.base_url).host):  # a proxy is no way to this machine
+            return Transport(_tls(), access.patience, access.keepalive)
+        once = httpx.Limits(max_keepalive_connections=0)  # nobody would see what stands behind an answer
+        return httpx.AsyncClient(verify=_tls(), limits=once)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
         says = "the environment's proxy or certificates cannot be used"
         raise UsageError(f"{says}: {clean(error)}. Nothing was sent; batchgen doctor names them.") from None

@@ -112,6 +112,11 @@ def write_synced(path: Path, data: bytes, mode: int = 0o600) -> None:
     _write(path, data, NEW, mode)
 
 
+def overwrite_synced(path: Path, data: bytes) -> None:
+    """Put `data` in place of what a file holds, fsynced; after a crash it may be a mixture of both."""
+    _write(path, data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
 def append_synced(path: Path, data: bytes) -> None:
     """Add to the end of a file, and fsync all of it."""
     _write(path, data, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -121,6 +126,8 @@ def _write(path: Path, data: bytes, flags: int, mode: int = 0) -> None:
     handle = os.open(path, flags, mode)
     try:
         write_all(handle, data)
+        if not flags & (os.O_CREAT | os.O_APPEND):
+            os.ftruncate(handle, len(data))
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -20,6 +20,7 @@ from batchgen.disk import Unsynced
 from batchgen.spool import Spool
 from batchgen.wire import Reply
 
+SPARES = 64  # files that are written over, not removed and made
 THREADS = 2  # that decode, hash and write: more would wait for each other and for the same disk
 GROUP_MOST = 2 * 2**20  # bytes of answers that are worked on together; what waits beyond it wakes another thread
 Read = Callable[[Reply | None, Unsynced], Any]
@@ -112,7 +113,7 @@ class Finisher:
                 loop.call_soon_threadsafe(_free, group)
                 _in_step(group, Work.finish)
                 loop.call_soon_threadsafe(self._over, group)
-                self._spool.sweep()
+                self._spool.sweep(SPARES)
         finally:
             loop.call_soon_threadsafe(self._idle)
 

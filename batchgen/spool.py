@@ -28,7 +28,8 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stale: deque[str] = deque()
-        self._there: dict[str, int] = {}  # the last reply of each attempt that was put here, or looked for
+        self._spare: deque[Path] = deque()  # files of settled attempts, to be written over
+        self._there: dict[str, set[int]] = {}  # the replies of each attempt that were put here, or found
 
     def path(self, attempt: str, k: int) -> Path:
         return self.folder / f"{attempt}.{k}"
@@ -48,10 +49,10 @@ class Spool:
     def put(self, attempt: str, k: int, reply: Reply, unsynced: Unsynced) -> Reply:
         """As `seal`, but durable only once `unsynced` is synced."""
         path = self.path(attempt, k)
-        self._there[attempt] = max(k, self._there.get(attempt, 0))
+        self._there.setdefault(attempt, set()).add(k)
         with disk.storage("the spool"):
             if isinstance(reply.body, bytes):
-                disk.write_synced(path, reply.body + _head(reply, len(reply.body)))
+                self._write(path, reply.body + _head(reply, len(reply.body)))
                 sealed = reply
             else:
                 size = reply.body.stat().st_size
@@ -61,6 +62,16 @@ class Spool:
             unsynced.named(path)
         return sealed
 
+    def _write(self, path: Path, data: bytes) -> None:
+        """In a file that is needed no more, if there is one: a disk is slow at finding room for a new one."""
+        try:
+            spare = self._spare.popleft()
+            disk.overwrite_synced(spare, data)
+        except (IndexError, FileNotFoundError):
+            disk.write_synced(path, data)
+        else:
+            os.rename(spare, path)
+
     def holds(self, attempt: str, k: int) -> bool:
         """Whether the k-th reply was sealed."""
         return self.path(attempt, k).exists()
@@ -68,7 +79,7 @@ class Spool:
     def load(self, attempt: str, k: int) -> Reply | None:
         """The k-th reply, if it came whole and is undamaged. Blocks."""
         path = self.path(attempt, k)
-        self._there[attempt] = max(k, self._there.get(attempt, 0))
+        self._there.setdefault(attempt, set()).add(k)
         try:
             head = json.loads(_tail(path))
             size = int(head["size"])
@@ -80,6 +91,7 @@ class Spool:
 
     def forget(self, attempt: str, k: int) -> None:
         """Drop the k-th reply, so that it is asked for again. Blocks."""
+        self._there.get(attempt, set()).discard(k)
         with disk.storage("the spool"):
             self.path(attempt, k).unlink(missing_ok=True)
 
@@ -96,20 +108,16 @@ class Spool:
         """A settled attempt's replies are needed no more; the next sweep removes them."""
         self._stale.append(attempt)
 
-    def sweep(self) -> None:
-        """Remove what was discarded. Blocks; what a crash leaves, the next start removes."""
-        while self._stale:
-            try:
+    def sweep(self, spares: int = 0) -> None:
+        """Remove what was discarded, but for some `spares`. Blocks; what a crash leaves, the next start removes."""
+        with suppress(IndexError):  # nothing more, or another thread was quicker
+            while True:
                 attempt = self._stale.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            with suppress(OSError):
-                self._remove(attempt)
-
-    def _remove(self, attempt: str) -> None:
-        """An attempt's replies in their order; what was cut off behind them, the next start removes."""
-        for k in range(1, self._there.pop(attempt, 0) + 1):
-            self.path(attempt, k).unlink(missing_ok=True)
+                self._spare.extend(self.path(attempt, k) for k in sorted(self._there.pop(attempt, ())))
+        with suppress(IndexError):
+            while len(self._spare) > spares:
+                with suppress(OSError):
+                    self._spare.pop().unlink()
 
     def purge(self, kept: Container[str]) -> None:
         """Remove all but these attempts' replies: whatever a crash left, in whatever order. Blocks."""
