@@ -21,8 +21,9 @@ from batchgen.spool import Spool
 from batchgen.wire import Reply
 
 SPARES = 64  # files that are written over, not removed and made
-THREADS = 2  # that decode, hash and write: more would wait for each other and for the same disk
+SAVING = 2  # threads that decode, hash and write: more would wait for each other and for the same disk
 GROUP_MOST = 2 * 2**20  # bytes of answers that are worked on together; what waits beyond it wakes another thread
+Step = Callable[[Sequence["Work"]], None]
 Read = Callable[[Reply | None, Unsynced], Any]
 """What is made of a reply that is durable; None where the one of before a crash was damaged."""
 
@@ -69,15 +70,33 @@ class Work:
         return self.error is None and self.reply is not None and 200 <= self.reply.status < 300
 
 
+class Line:
+    """What waits for one kind of work, and how many threads are at it."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.busy = 0
+        self.waiting: deque[Work] = deque()
+
+    def taken(self) -> list[Work]:
+        """What is worked on next: all that waits, up to a bound."""
+        group: list[Work] = []
+        with suppress(IndexError):  # nothing is left
+            while sum(work.size for work in group) < GROUP_MOST:
+                group.append(self.waiting.popleft())
+        return group
+
+
 class Finisher:
-    """Callers `await finish(…)`; it is done in a thread, whoever is told to leave meanwhile."""
+    """Callers `await finish(…)`; it is done in threads, whoever is told to leave meanwhile.
+
+    One makes replies durable, so that connections are free again soon; others read what is, and save the images.
+    """
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._waiting: deque[Work] = deque()
-        self._size = 0  # bytes that wait
-        self._busy = 0
-        self._threads = ThreadPoolExecutor(THREADS, "finisher")
+        self._sealing, self._saving = Line(1), Line(SAVING)
+        self._threads = ThreadPoolExecutor(1 + SAVING, "finisher")
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,49 +114,53 @@ class Finisher:
         """What `read` returned, once all that it wrote is on the disk; what it raised is raised here."""
         done = asyncio.get_running_loop().create_future()
         work = Work(attempt, k, reply, read, sealed, done, 0 if reply is None else reply.length)
-        self._waiting.append(work)
-        self._size += work.size
-        self._wake()
+        self._begin(self._sealing, [work], self._seal)
         with anyio.CancelScope(shield=True):
             return await done
 
-    def _wake(self) -> None:
-        if self._waiting and self._busy < (THREADS if self._size > GROUP_MOST else 1):
-            self._busy += 1
-            self._threads.submit(self._work_off, asyncio.get_running_loop())
+    def _begin(self, line: Line, group: Sequence[Work], step: Callable[[Sequence[Work]], Step]) -> None:
+        """Put a group in line, and wake a thread for it, another one only where much waits."""
+        line.waiting.extend(group)
+        much = sum(work.size for work in line.waiting) > GROUP_MOST
+        if line.waiting and line.busy < (line.most if much else 1):
+            line.busy += 1
+            self._threads.submit(self._work_off, line, step, asyncio.get_running_loop())
 
-    def _work_off(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _work_off(self, line: Line, step: Callable[[Sequence[Work]], Step], loop: asyncio.AbstractEventLoop) -> None:
         try:
-            while group := self._taken():
-                _in_step(group, partial(Work.seal, spool=self._spool))
-                loop.call_soon_threadsafe(_free, group)
-                _in_step(group, Work.finish)
-                loop.call_soon_threadsafe(self._over, group)
-                self._spool.sweep(SPARES)
+            while group := line.taken():
+                loop.call_soon_threadsafe(step(group), group)
         finally:
-            loop.call_soon_threadsafe(self._idle)
+            loop.call_soon_threadsafe(self._rest, line, step)
 
-    def _taken(self) -> list[Work]:
-        """What is worked on next: all that waits, up to a bound."""
-        group: list[Work] = []
-        with suppress(IndexError):  # nothing is left
-            while sum(work.size for work in group) < GROUP_MOST:
-                group.append(self._waiting.popleft())
-        return group
+    def _rest(self, line: Line, step: Callable[[Sequence[Work]], Step]) -> None:
+        line.busy -= 1
+        self._begin(line, (), step)
 
-    def _over(self, group: Sequence[Work]) -> None:
+    def _seal(self, group: Sequence[Work]) -> Step:
+        _in_step(group, partial(Work.seal, spool=self._spool))
+        return self._sealed
+
+    def _sealed(self, group: Sequence[Work]) -> None:
         for work in group:
-            self._size -= work.size
-            if work.done.done():  # nobody listens
-                continue
-            if work.error:
-                work.done.set_exception(work.error)
-            else:
-                work.done.set_result(work.result)
+            if work.free:
+                work.sealed()
+        self._begin(self._saving, group, self._save)
 
-    def _idle(self) -> None:
-        self._busy -= 1
-        self._wake()
+    def _save(self, group: Sequence[Work]) -> Step:
+        _in_step(group, Work.finish)
+        self._spool.sweep(SPARES)
+        return _over
+
+
+def _over(group: Sequence[Work]) -> None:
+    for work in group:
+        if work.done.done():  # nobody listens
+            continue
+        if work.error:
+            work.done.set_exception(work.error)
+        else:
+            work.done.set_result(work.result)
 
 
 def _in_step(group: Sequence[Work], step: Callable[[Work, Unsynced], None]) -> None:
@@ -151,9 +174,3 @@ def _in_step(group: Sequence[Work], step: Callable[[Work, Unsynced], None]) -> N
     except BaseException as error:
         for work in group:
             work.error = work.error or error
-
-
-def _free(group: Sequence[Work]) -> None:
-    for work in group:
-        if work.free:
-            work.sealed()
