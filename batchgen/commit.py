@@ -18,6 +18,7 @@ import anyio
 from batchgen.errors import StorageError, alone
 
 T = TypeVar("T")
+ROOM = ("cache_size = -32768", "wal_autocheckpoint = 8000")  # KiB and pages: keys are scattered all over their index
 CALLERS_OWN = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -136,7 +137,7 @@ async def writer(path: Path) -> AsyncIterator[GroupCommit]:
     except sqlite3.Error as error:
         raise _unwritable(error) from error
     try:
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 60000"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 60000", *ROOM):
             await connection.execute_fetchall(f"PRAGMA {pragma}")
         group = GroupCommit(connection)
         with alone():

@@ -21,6 +21,7 @@ from batchgen.wanted import UNFINISHED, Name
 
 BLOCK = 500  # keys that are looked up at once
 OPEN = frozenset({TaskState.TODO, TaskState.DOING})
+Marks = tuple[tuple[int, ...], ...]
 Item = tuple[Row, Cast, int, str]
 
 
@@ -52,7 +53,7 @@ class Survey:
 
     `fingerprint` is that of all that was compared, `read` that of the rows alone. `chosen` are the tasks of a sample,
     where one was asked for, `names` what the user calls their rows, `left` how many tasks are not among them.
-    `gallery` are the files to edit as they were found.
+    `gallery` are the files to edit as they were found, `marks` tell those of the rows apart from changed ones.
     """
 
     parts: tuple[Part, ...]
@@ -67,6 +68,7 @@ class Survey:
     names: tuple[Name, ...] = ()
     left: int = 0
     gallery: Gallery | None = None
+    marks: Marks = ()
 
     @property
     def tasks(self) -> int:
@@ -115,6 +117,11 @@ def queued(ledger: Path, reopen: Collection[TaskState] = ()) -> Survey:
     return Survey(parts, settled=True)
 
 
+def marks(manifest: Manifest) -> Marks:
+    """What tells the files of the rows apart from changed ones, without reading them."""
+    return tuple(source.feed.mark for source in manifest.sources if source.feed)
+
+
 def fingerprint(manifest: Manifest, rows: bytes) -> str:
     """Of all that a manifest says, and of its rows; limits and retries that are set beside it change no task."""
     beside = {key: value for key, value in manifest.overrides.items() if not key.startswith(("limits.", "retry."))}
@@ -127,6 +134,7 @@ class _Comparison:
     manifest: Manifest
     shelf: Shelf | None
     reopen: frozenset[TaskState]
+    marks: Marks = field(init=False)
     gallery: Gallery = field(init=False)
     expansion: Expansion = field(init=False)
     causes: Causes | None = field(init=False)
@@ -136,6 +144,7 @@ class _Comparison:
     paths: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     def __post_init__(self) -> None:
+        self.marks = marks(self.manifest)
         self.gallery = Gallery(self.manifest.folder)
         self.expansion = Expansion(self.manifest, self.gallery)
         # what was never asked for as a whole has no other cause than that
@@ -247,6 +256,7 @@ class _Comparison:
             read=self.expansion.digest,
             chosen=chosen,
             gallery=self.gallery,
+            marks=self.marks,
         )
 
 

@@ -3,13 +3,13 @@
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 
 from batchgen import catalog, disk, hold, ledger, pretend, shelf
 from batchgen.attempt import Bench
@@ -17,13 +17,12 @@ from batchgen.catalog import Provider
 from batchgen.client import Access
 from batchgen.dialects import DIALECTS
 from batchgen.engines import local
+from batchgen.enqueue import enqueue
 from batchgen.errors import BatchgenError, StorageError, UsageError, alone
-from batchgen.expand import Expansion
 from batchgen.finisher import Finisher
 from batchgen.folder import Folder
 from batchgen.forecast import Plan
 from batchgen.generate import Buyer
-from batchgen.inputs import Gallery
 from batchgen.lane import Lane
 from batchgen.ledger import Ledger
 from batchgen.limits import Cap
@@ -33,9 +32,10 @@ from batchgen.purse import Purse
 from batchgen.redact import redact
 from batchgen.settle import Policy
 from batchgen.spool import Spool
-from batchgen.task import Attempt, AttemptState, Task, TaskState
+from batchgen.supply import Supply
+from batchgen.task import Attempt, AttemptState, TaskState
 from batchgen.text import clean
-from batchgen.wanted import Change, Wanted
+from batchgen.wanted import Change
 
 BLOCK = 500  # tasks that are enqueued in one transaction
 NOTE_EVERY = 2.0  # seconds
@@ -79,9 +79,14 @@ class Job:
     def __init__(self, order: Order) -> None:
         self._order = order
         self.progress = Progress()
-        self.change: Change | None = None
+        self._supply = Supply()
         self.ended: Ended | None = None
         self.started = anyio.Event()
+
+    @property
+    def change(self) -> Change | None:
+        """How what is wanted differs from what the ledger held; None as long as that is not known."""
+        return self._supply.change
 
     def drain(self) -> None:
         """Send nothing new, finish what is paid for."""
@@ -181,7 +186,8 @@ class Job:
     async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> str:
         """Recover, enqueue, buy; returns the cap that was reached, or ""."""
         resumed = await self._recover(books, spool)
-        await self._enqueue(books)
+        order = self._order
+        self._supply = await enqueue(books, order.manifest, order.plan.survey, order.reopen)
         self.progress.states = await self._states(books)
         if not resumed and not self.progress.states[TaskState.TODO]:
             self.started.set()
@@ -198,7 +204,7 @@ class Job:
         with alone():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._note_waits, books)
-                cap = await local.drive(buyers, resumed)
+                cap = await local.drive(buyers, resumed, self._supply)
                 tasks.cancel_scope.cancel()
         return cap
 
@@ -227,34 +233,11 @@ class Job:
             log.info("%d attempts of an earlier run are open", len(found))
         return found
 
-    async def _enqueue(self, books: Ledger) -> None:
-        """Write down what is wanted, where the survey found that the ledger lacks any of it."""
-        manifest, survey, wanted = self._order.manifest, self._order.plan.survey, books.wanted()
-        await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
-        if survey.chosen is not None:
-            await wanted.sample(survey.chosen, survey.names, survey.fingerprint)
-            await books.choose(survey.chosen)
-        elif not survey.settled:
-            self.change = await self._pass(wanted)
-            log.info("%d new, %d kept, %d dropped", self.change.new, self.change.kept, self.change.dropped)
-        if self._order.reopen:  # now that it is known which of them are wanted
-            await books.reopen(self._order.reopen)
-
-    async def _pass(self, wanted: Wanted) -> Change:
-        """Hold every task of the manifest against what the ledger has."""
-        manifest = self._order.manifest
-        expansion = Expansion(manifest, self._order.plan.survey.gallery or Gallery(manifest.folder))
-        await wanted.begin()
-        for block in blocks(_named(expansion)):
-            tasks = [task for task, _, first in block if first]
-            await wanted.add(tasks, [(task.key, name) for task, name, _ in block if name])
-        if expansion.digest != self._order.plan.survey.read:
-            raise UsageError("the rows have changed since the plan was drawn. Nothing was sent: run it again.")
-        return await wanted.end(self._order.plan.survey.fingerprint)
-
     async def _states(self, books: Ledger) -> dict[TaskState, int]:
         """How many tasks are in each state, those on their way among those to do."""
         states = await books.states()
+        if self._supply.open:
+            states[TaskState.TODO] = self._order.plan.survey.tasks
         return {**states, TaskState.TODO: states[TaskState.TODO] + states[TaskState.DOING], TaskState.DOING: 0}
 
     async def _purse(self, books: Ledger, providers: Mapping[str, Provider]) -> Purse:
@@ -324,16 +307,3 @@ def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Sequ
     if bad:
         return Ended(3, ", ".join(f"{count} {name}" for name, count in bad.items()))
     return Ended(0, "all done")
-
-
-def _named(expansion: Expansion) -> Iterator[tuple[Task, str, bool]]:
-    """Each task, what the user calls its row, and whether it is the first of its kind."""
-    for row, first in expansion.distinct():
-        if first or row.id:
-            yield from ((task, row.id, first) for task in expansion.tasks(row))
-
-
-def blocks(things: Iterable[T]) -> Iterator[list[T]]:
-    stream = iter(things)
-    while block := list(islice(stream, BLOCK)):
-        yield block

@@ -12,7 +12,7 @@ import tempfile
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import compress
@@ -68,6 +68,14 @@ class Feed:
     name: str
     format: str
     zipped: bool
+
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """What changes with it: its inode, its size, when it was written last; nothing where it cannot be seen."""
+        with suppress(OSError):
+            found = self.path.stat()
+            return found.st_ino, found.st_size, found.st_mtime_ns
+        return ()
 
     def records(self) -> Iterator[Record]:
         """Its rows in order, one at a time; ManifestError where it cannot be read further."""

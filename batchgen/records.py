@@ -21,6 +21,8 @@ from batchgen.task import (
     prompt_digest,
 )
 
+Known = tuple[int, str, str, int, str]
+"""A task that is there: its seq, state, what is wanted of it, its variant's row, its path."""
 UNANSWERED = "(state = 'unknown' AND (status = 0 OR status = 408 OR status >= 500))"
 
 
@@ -141,11 +143,22 @@ def relieve(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> Re
 
 def prompt_id(db: sqlite3.Connection, text: str) -> int:
     digest = prompt_digest(text)
-    select = "SELECT id FROM prompts WHERE digest = ?"
-    row = db.execute(select, (digest,)).fetchone()
-    if row is None:
-        row = db.execute("INSERT INTO prompts (digest, text) VALUES (?, ?) RETURNING id", (digest, text)).fetchone()
-    return int(row[0])
+    insert = "INSERT INTO prompts (digest, text) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING id"
+    row = db.execute(insert, (digest, text)).fetchone()
+    return int((row or db.execute("SELECT id FROM prompts WHERE digest = ?", (digest,)).fetchone())[0])
+
+
+def known_tasks(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Known]:
+    """Those of the tasks that are there."""
+    marks = ", ".join("?" * len(keys))
+    rows = db.execute(f"SELECT key, seq, state, wanted, variant, path FROM tasks WHERE key IN ({marks})", keys)
+    return {key: tuple(row) for key, *row in rows}
+
+
+def last_task(db: sqlite3.Connection) -> int:
+    """The highest seq; what is added next comes right behind it."""
+    (found,) = db.execute("SELECT coalesce(max(seq), 0) FROM tasks").fetchone()
+    return int(found)
 
 
 def variant(row: Sequence[str]) -> Variant:

@@ -50,14 +50,18 @@ class Wanted:
             lambda db: db.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)", row).rowcount
         )
 
-    async def begin(self) -> None:
-        """Until the end, nobody may take what is queued for what is wanted. What rows were called is said again."""
+    async def begin(self) -> bool:
+        """Until the end, nobody may take what is queued for what is wanted. What rows were called is said again.
 
-        def work(db: sqlite3.Connection) -> None:
+        Returns whether there is no task yet: each is new then.
+        """
+
+        def work(db: sqlite3.Connection) -> bool:
             db.execute("UPDATE job SET enqueued = ?", (UNFINISHED,))
             db.execute("DELETE FROM names")
+            return records.last_task(db) == 0
 
-        await self._write(work)
+        return await self._write(work)
 
     async def add(self, tasks: Sequence[Task], names: Sequence[Name] = ()) -> None:
         """Add the tasks that are not there yet. Twice is as good as once."""
@@ -95,39 +99,53 @@ class Wanted:
 
     def _put(self, db: sqlite3.Connection, tasks: Sequence[Task], names: Sequence[Name]) -> int:
         """How many of the tasks were new."""
-        new = sum(self._add(db, task) for task in tasks)
+        known = records.known_tasks(db, [task.key for task in tasks])
+        for task in tasks:
+            if task.key in known:
+                self._keep(db, task, known[task.key])
+        new = self._add(db, [task for task in tasks if task.key not in known])
         db.executemany("INSERT OR IGNORE INTO names SELECT seq, ? FROM tasks WHERE key = ?", _turned(names))
         return new
 
-    def _add(self, db: sqlite3.Connection, task: Task) -> bool:
+    def _keep(self, db: sqlite3.Connection, task: Task, found: records.Known) -> None:
+        seq, state, wanted, before, path = found
         variant = self._variant_id(db, task.variant)
-        found = db.execute("SELECT seq, state, wanted, variant, path FROM tasks WHERE key = ?", (task.key,)).fetchone()
-        if found:
-            seq, state, wanted, *named = found
-            self._ask(seq)
-            if wanted in _BACK:
-                db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK[wanted], seq))
-            if task.inputs:  # the same bytes may lie elsewhere by now
-                records.add_inputs(db, seq, task.inputs)
-            if named != [variant, task.path]:
-                made = state in ("doing", "done")  # what is there keeps its name, and what was asked for it
-                path, variant = (named[1], self._made(db, named[0], task.variant)) if made else (task.path, variant)
-                db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, path, seq))
-            return False
-        row = (task.key, task.variant.provider, variant, records.prompt_id(db, task.prompt))
-        cursor = db.execute(
-            "INSERT INTO tasks (key, lane, variant, prompt, sample, take, path, input_tokens)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, task.sample, task.take, task.path, task.input_tokens),
-        )
-        records.add_inputs(db, cursor.lastrowid or 0, task.inputs)
-        self._ask(cursor.lastrowid or 0)
-        return True
+        self._ask(seq, seq)
+        if wanted in _BACK:
+            db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK[wanted], seq))
+        if task.inputs:  # the same bytes may lie elsewhere by now
+            records.add_inputs(db, seq, task.inputs)
+        if (before, path) != (variant, task.path):
+            made = state in ("doing", "done")  # what is there keeps its name, and what was asked for it
+            path, variant = (path, self._made(db, before, task.variant)) if made else (task.path, variant)
+            db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, path, seq))
 
-    def _ask(self, seq: int) -> None:
-        if seq >= len(self._asked):
-            self._asked.extend(bytes(max(seq + 1, 2 * len(self._asked)) - len(self._asked)))
-        self._asked[seq] = True
+    def _add(self, db: sqlite3.Connection, tasks: Sequence[Task]) -> int:
+        """Add them, all at once; how many there were: one may be among them twice."""
+        prompts = {text: records.prompt_id(db, text) for text in {task.prompt: None for task in tasks}}
+        rows = [
+            (task.key, task.variant.provider, self._variant_id(db, task.variant), prompts[task.prompt])
+            + (task.sample, task.take, task.path, task.input_tokens)
+            for task in tasks
+        ]
+        before = records.last_task(db)
+        db.executemany(
+            "INSERT OR IGNORE INTO tasks (key, lane, variant, prompt, sample, take, path, input_tokens)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        for task in tasks:
+            if task.inputs:
+                (seq,) = db.execute("SELECT seq FROM tasks WHERE key = ?", (task.key,)).fetchone()
+                records.add_inputs(db, seq, task.inputs)
+        last = records.last_task(db)
+        self._ask(before + 1, last)
+        return last - before
+
+    def _ask(self, first: int, last: int) -> None:
+        if last >= len(self._asked):
+            self._asked.extend(bytes(max(last + 1, 2 * len(self._asked)) - len(self._asked)))
+        self._asked[first : last + 1] = b"\1" * (last + 1 - first)
 
     def _is_asked(self, seq: int) -> bool:
         return seq < len(self._asked) and bool(self._asked[seq])

@@ -29,10 +29,11 @@ api
 outline
 offer      spending      billing
 job        report        verify        consent
-engines.local  forecast
+engines.local  forecast      enqueue
 generate   progress      compare
 lane       expand        causes        hold
 purse      paths         settle
+supply
 attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf         troubles    adopt
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
@@ -47,7 +48,8 @@ task       errors        limits        text          template         wording   
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
-    "anyio": "client body links commit attempt finisher lane purse generate engines job pretend api commands sandbox",
+    "anyio": "client body links commit attempt finisher lane purse supply enqueue generate engines job pretend api "
+    "commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
     "httpx": "client connection",

@@ -24,6 +24,7 @@ from batchgen.limits import Cap
 from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
+from batchgen.supply import Supply
 from batchgen.task import Attempt, Identity, Operation, Task, Variant, canonical
 from batchgen.wire import Reply, Request
 
@@ -207,7 +208,7 @@ async def drained(folder: Path, url: str, budget: int) -> bool:
         buyer = Buyer(books, one, purse, Policy(4, True), lambda *_: None, local.NAME)
         with anyio.move_on_after(2) as scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(local.drive, [buyer], [])
+                tasks.start_soon(local.drive, [buyer], [], Supply())
                 await anyio.sleep(0.2)
                 one.drain()
     return not scope.cancelled_caught

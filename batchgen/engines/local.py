@@ -9,6 +9,7 @@ import anyio.abc
 from batchgen.generate import Buyer
 from batchgen.lane import Lane, Stopped
 from batchgen.purse import Exhausted
+from batchgen.supply import Supply
 from batchgen.task import Attempt, Task
 
 NAME = "local"
@@ -16,7 +17,7 @@ HEAD_START = 5.0  # seconds
 T = TypeVar("T")
 
 
-async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt]) -> str:
+async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt], supply: Supply) -> str:
     """Finish the resumed attempts and buy what is queued, until nothing is left or every lane has stopped.
 
     The resumed ones go first, for a while: what of them was lost goes back to the queue, and where they show that
@@ -24,7 +25,7 @@ async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt]) -> str:
     task stops all lanes, lets the others finish what is paid for, and is raised then.
     """
     lanes = [buyer.lane for buyer in buyers]
-    pools = {buyer.lane.name: Pool(buyer, lanes) for buyer in buyers}
+    pools = {buyer.lane.name: Pool(buyer, lanes, supply) for buyer in buyers}
     async with anyio.create_task_group() as tasks:
         for attempt in resumed:
             pool = pools.get(attempt.lane) or _any(pools, attempt)
@@ -34,6 +35,7 @@ async def drive(buyers: Sequence[Buyer], resumed: Sequence[Attempt]) -> str:
         with anyio.move_on_after(HEAD_START):
             for pool in pools.values():
                 await pool.alone()
+        tasks.start_soon(next(iter(pools.values())).work, Supply.run, supply)
         for pool in pools.values():
             tasks.start_soon(pool.work, pool.feed, tasks)
     for pool in pools.values():
@@ -51,8 +53,9 @@ def _any(pools: Mapping[str, "Pool"], attempt: Attempt) -> "Pool | None":
 class Pool:
     """Twice as many errands as slots, so that one that waits for its next try leaves its slot to another."""
 
-    def __init__(self, buyer: Buyer, lanes: Sequence[Lane]) -> None:
+    def __init__(self, buyer: Buyer, lanes: Sequence[Lane], supply: Supply) -> None:
         self.buyer = buyer
+        self._supply = supply
         self._lanes = lanes
         self._room = anyio.Semaphore(2 * buyer.lane.width)
         self._claimed: list[Task] = []
@@ -65,15 +68,19 @@ class Pool:
         lane = self.buyer.lane
         while not lane.stopped:
             await self._room.acquire()
+            more, open_ = self._supply.more, self._supply.open
             back, resumed = self._back, self.resumed
             task = None if lane.stopped else await self._next()
             if task:
                 tasks.start_soon(self._bought, task)
                 continue
             self._room.release()
-            if not resumed:
+            if open_:
+                await more.wait()
+            elif resumed:
+                await back.wait()
+            else:
                 break
-            await back.wait()
         await self.buyer.ledger.release(self._claimed)
 
     async def alone(self) -> None:

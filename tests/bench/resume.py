@@ -16,8 +16,8 @@ from pathlib import Path
 import anyio
 
 from batchgen import hold, ledger, offer
+from batchgen.enqueue import blocks
 from batchgen.expand import tasks
-from batchgen.job import blocks
 from batchgen.manifest import Setup
 
 MANIFEST = """\

@@ -1,0 +1,71 @@
+"""Write down what is wanted, where a survey found that the ledger lacks any of it."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+import anyio.to_thread
+
+from batchgen.compare import Survey, marks
+from batchgen.errors import UsageError
+from batchgen.expand import Expansion
+from batchgen.inputs import Gallery
+from batchgen.ledger import Ledger
+from batchgen.manifest import Manifest
+from batchgen.supply import Supply
+from batchgen.task import Task, TaskState
+from batchgen.wanted import Wanted
+
+BLOCK = 500  # tasks that are written in one transaction: a settlement waits no longer than for that
+T = TypeVar("T")
+log = logging.getLogger("batchgen")
+
+
+async def enqueue(books: Ledger, manifest: Manifest, survey: Survey, reopen: Sequence[TaskState]) -> Supply:
+    """Queue what is to do; UsageError where the rows are others by now than those that were surveyed.
+
+    Where the ledger holds nothing yet, every task is new, and buying need not wait for the last of them: what is
+    returned queues them then.
+    """
+    wanted, supply = books.wanted(), Supply()
+    await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
+    if survey.chosen is not None:
+        await wanted.sample(survey.chosen, survey.names, survey.fingerprint)
+        await books.choose(survey.chosen)
+    elif not survey.settled and await wanted.begin() and marks(manifest) == survey.marks:
+        supply = Supply(partial(_pass, wanted, manifest, survey))
+    elif not survey.settled:
+        await _pass(wanted, manifest, survey, supply)
+    if reopen:  # now that it is known which of them are wanted
+        await books.reopen(reopen)
+    return supply
+
+
+async def _pass(wanted: Wanted, manifest: Manifest, survey: Survey, supply: Supply) -> None:
+    """Hold every task of the manifest against what the ledger has."""
+    expansion = Expansion(manifest, survey.gallery or Gallery(manifest.folder))
+    stream = blocks(_named(expansion))
+    while block := await anyio.to_thread.run_sync(next, stream, None):
+        tasks = [task for task, _, first in block if first]
+        await wanted.add(tasks, [(task.key, name) for task, name, _ in block if name])
+        supply.came()
+    if expansion.digest != survey.read:
+        sent = "What was bought is kept" if supply.open else "Nothing was sent"
+        raise UsageError(f"the rows have changed since the plan was drawn. {sent}: run it again.")
+    change = supply.change = await wanted.end(survey.fingerprint)
+    log.info("%d new, %d kept, %d dropped", change.new, change.kept, change.dropped)
+
+
+def _named(expansion: Expansion) -> Iterator[tuple[Task, str, bool]]:
+    """Each task, what the user calls its row, and whether it is the first of its kind."""
+    for row, first in expansion.distinct():
+        if first or row.id:
+            yield from ((task, row.id, first) for task in expansion.tasks(row))
+
+
+def blocks(things: Iterable[T]) -> Iterator[list[T]]:
+    stream = iter(things)
+    while block := list(islice(stream, BLOCK)):
+        yield block
