@@ -122,7 +122,7 @@ async def _poll(
     except ProviderError as error:
         raise _free(error) from None
     finally:
-        sink().unlink(missing_ok=True)  # a large answer went there
+        bench.spool.part(attempt.id, 0).unlink(missing_ok=True)  # a large answer went there
 
 
 async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: int, give_up: bool) -> Reply:

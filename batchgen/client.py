@@ -39,7 +39,7 @@ Sink = Callable[[], Path]
 TROUBLE = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, UnicodeError, OverflowError, ExceptionGroup)
 CONNECT = 15.0  # seconds
 HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"}
-SPILL = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+SPILL = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 IN_MEMORY = 256 * 1024  # bytes of a body that are not worth a file of their own on the event loop
 STREAM, BLANK = "text/event-stream", (b"\n\n", b"\n\r\n")
 FINISHED = re.compile(rb'^data:.*"type": ?"image_\w+\.completed".*\r?\n\r?\n', re.MULTILINE)
@@ -228,7 +228,9 @@ class Poured:
 
     def close(self) -> None:
         if self._file:
-            self._file.close()
+            with disk.storage("the spool"), self._file as file:
+                file.truncate(self.size)  # it may have been written over another
+            self._file = None
 
     def drop(self) -> None:
         """What did not come whole is no reply."""
@@ -275,7 +277,9 @@ def _fresh(access: Access) -> Transport | httpx.AsyncClient:
     """
     try:
         if not getproxies() or loopback(httpx.URL(access.base_url).host):  # a proxy is no way to this machine
-            return Transport(_tls(), access.patience, access.keepalive)
+            if access.base_url.startswith("https"):
+                _tls()  # what is wrong with it is told before anything is sent
+            return Transport(_tls, access.patience, access.keepalive)
         once = httpx.Limits(max_keepalive_connections=0)  # nobody would see what stands behind an answer
         return httpx.AsyncClient(verify=_tls(), limits=once)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:

@@ -7,7 +7,7 @@ times what sending and reading do. What stands on the wire is still h11's to say
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import h11
 import httpx
@@ -167,9 +167,12 @@ class Connection:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """One request at a time. `patience`: seconds for a connection to be made; `keepalive`: for it to stay, unused."""
+    """One request at a time. `patience`: seconds for a connection to be made; `keepalive`: for it to stay, unused.
 
-    def __init__(self, tls: ssl.SSLContext, patience: float, keepalive: float) -> None:
+    `tls` is called when a connection needs it first.
+    """
+
+    def __init__(self, tls: Callable[[], ssl.SSLContext], patience: float, keepalive: float) -> None:
         self._tls = tls
         self._patience = patience
         self._keepalive = keepalive
@@ -218,7 +221,7 @@ class Transport(httpx.AsyncBaseTransport):
                 Wire,
                 url.host,
                 url.port or DEFAULT_PORTS[url.scheme],
-                ssl=self._tls if safe else None,
+                ssl=self._tls() if safe else None,
                 server_hostname=sni if safe else None,
                 happy_eyeballs_delay=SECOND_ADDRESS,
             )

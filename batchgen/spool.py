@@ -34,9 +34,16 @@ class Spool:
     def path(self, attempt: str, k: int) -> Path:
         return self.folder / f"{attempt}.{k}"
 
-    def sink(self, attempt: str, k: int) -> Path:
-        """Where the body of the k-th reply (from 1) is to be streamed."""
+    def part(self, attempt: str, k: int) -> Path:
+        """What that is called while it comes."""
         return self.folder / f"{attempt}.{k}.part"
+
+    def sink(self, attempt: str, k: int) -> Path:
+        """Where the body of the k-th reply (from 1) is to be streamed, over whatever is there."""
+        path = self.part(attempt, k)
+        with suppress(IndexError, OSError):
+            os.rename(self._spare.popleft(), path)
+        return path
 
     def seal(self, attempt: str, k: int, reply: Reply) -> Reply:
         """Make a reply durable, and return it as it is now; it is never asked for again. Blocks."""
@@ -55,7 +62,7 @@ class Spool:
                 self._write(path, reply.body + _head(reply, len(reply.body)))
                 sealed = reply
             else:
-                size = reply.body.stat().st_size
+                size = reply.length
                 disk.append_synced(reply.body, _head(reply, size))
                 os.rename(reply.body, path)
                 sealed = Reply(reply.status, reply.headers, path, size)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchgen.client import IN_MEMORY, Poured
 from batchgen.errors import StorageError
 from batchgen.spool import Spool
 from batchgen.wire import Reply
@@ -28,6 +29,29 @@ def seal(
         sink.write_bytes(body)
     spool.seal(ID, 1, Reply(status, headers, sink if streamed else body))
     return spool
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=5000), st.booleans()), min_size=2, max_size=6))
+def test_a_reply_in_the_place_of_another_has_nothing_of_it(bodies: list[tuple[bytes, bool]]) -> None:
+    """Files of settled attempts are written over, by shorter replies and longer ones, small and streamed ones."""
+    with TemporaryDirectory() as folder:
+        spool = Spool(Path(folder))
+        for n, (start, large) in enumerate(bodies):
+            name, body = f"{n:x}", start * (IN_MEMORY // len(start) + 1) if large else start
+            poured = Poured(lambda name=name: spool.sink(name, 1))  # type: ignore[misc]
+            poured.take(body)
+            poured.close()
+            assert isinstance(poured.body, Path) is large
+            spool.seal(name, 1, Reply(200, HEADERS, poured.body, poured.size))
+            loaded = Spool(Path(folder)).load(name, 1)
+            assert loaded is not None
+            assert loaded.read() == body
+            spool.discard(name)
+            spool.sweep(spares=2)
+        assert len(list(Path(folder).iterdir())) <= 2
+        spool.sweep()
+        assert not list(Path(folder).iterdir())
 
 
 @settings(max_examples=40)

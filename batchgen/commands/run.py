@@ -13,7 +13,7 @@ from batchgen.commands.progress import Watch
 from batchgen.errors import UsageError, alone
 from batchgen.offer import Offer, Wish
 
-GARBAGE = 20_000  # objects that are made before cycles are looked for
+GARBAGE = 5_000  # objects that are made before cycles are looked for
 
 
 @click.command(name="run", short_help="Run a manifest, or go on with a run.")
