@@ -186,7 +186,8 @@ LATE_ROW = """\
             names = "id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at"
             db.execute(f"INSERT INTO attempts ({names}) SELECT {names} FROM temp.late WHERE id = ?", (attempt.id,))
 """
-SAVE = 'disk.write_whole(target, data, target.parent / f".{part}.{index}.part", mode=0o644)'
+FOLLOWED = "httpx.AsyncClient(transport=self._http, follow_redirects=True).send(asked, stream=True)"
+SAVE = 'unsynced.put(target, data, target.parent / f".{part}.{index}.part", mode=0o644)'
 SAVE_LATER = f"__import__('threading').Timer(0.3, lambda: {SAVE}).start()"
 
 MUTANTS = (
@@ -196,8 +197,8 @@ MUTANTS = (
         (
             (
                 "disk.py",
-                "        write_all(handle, data)\n        os.fsync(handle)\n",
-                "        write_all(handle, data)\n",
+                "            os.ftruncate(handle, len(data))\n        os.fsync(handle)\n",
+                "            os.ftruncate(handle, len(data))\n",
             ),
         ),
         plugged_out(1),
@@ -236,9 +237,9 @@ MUTANTS = (
         "who leaves drops an answer that came",
         (
             (
-                "attempt.py",
-                "    with anyio.CancelScope(shield=True):\n        done = await",
-                "    with anyio.CancelScope():\n        done = await",
+                "finisher.py",
+                "        with anyio.CancelScope(shield=True):\n            return await done",
+                "        with anyio.CancelScope():\n            return await done",
             ),
         ),
         Torture("leave", Setup(tasks=16, workers=8, policy="hold"), left),
@@ -280,7 +281,7 @@ MUTANTS = (
     Mutant(
         "9",
         "a redirect is followed",
-        (("client.py", "follow_redirects=False", "follow_redirects=True"),),
+        (("client.py", "self._http.handle_async_request(asked)", FOLLOWED),),
         Torture(
             "redirect", Setup(tasks=8, workers=4, ends=("failed",), flags=("--script", "ok redirect")), nothing, stayed
         ),
