@@ -1,1 +1,1 @@
-"""A benchmark, not a test: batchgen beside two bare loops, on the same work, in the same minutes."""
+"""A benchmark, not a test: batchgen beside bare loops, on the same work, in the same minutes."""

@@ -141,7 +141,7 @@ def left(world: World, checker: Checker) -> None:
     slow = ("-o", os.devnull, "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=200000")
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(tracer.traced, world, "work", *slow)
-        until(lambda: run.done() or (world.charges() == world.setup.workers and not world.server.stats()["open"]))
+        until(lambda: run.done() or (world.charges() >= world.setup.workers and not world.server.stats()["open"]))
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):
             until(run.done, 12 if number == signal.SIGKILL else 0.1)
             if not run.done():
