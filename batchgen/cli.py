@@ -21,6 +21,7 @@ VERBS = {
     "plan": "What a run would do, cost and take; writes nothing.",
     "run": "Run a manifest, or go on with a run.",
     "status": "How far a run is.",
+    "set": "Change the limits of a run while it works, or pause it.",
     "report": "What a run made and what it cost.",
     "costs": "What was spent, over runs.",
     "retry": "Try again what failed, was refused, or is held; then run.",

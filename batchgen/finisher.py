@@ -57,7 +57,7 @@ class Work:
         if not self.k:
             return
         if self.reply:
-            self.reply = spool.put(self.attempt, self.k, self.reply, unsynced)
+            self.reply = spool.seal(self.attempt, self.k, self.reply, unsynced)
         else:
             self.reply = spool.load(self.attempt, self.k)
 

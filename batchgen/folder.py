@@ -32,6 +32,16 @@ class Folder:
         return self.path / "run.log"
 
     @property
+    def control(self) -> Path:
+        """What a run at work is asked to change."""
+        return self.path / "control.json"
+
+    @property
+    def settings(self) -> Path:
+        """What it changed."""
+        return self.path / "settings.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / ".lock"
 

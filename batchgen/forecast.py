@@ -2,19 +2,22 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from batchgen import catalog, costs, shelf
+from batchgen import catalog, costs, deadline, shelf
 from batchgen.catalog import Model, Provider
 from batchgen.compare import Part, Survey
 from batchgen.costs import Money
+from batchgen.deadline import Span
 from batchgen.manifest import Manifest
 from batchgen.purse import allowance
 from batchgen.shelf import Experience
 from batchgen.task import Variant
+from batchgen.text import count
 
 SOON = timedelta(days=30)
 RATE_MOST = 100.0  # images a second that one machine reads, checks and saves; more is not promised
@@ -67,11 +70,18 @@ class Plan:
     again: int
     answers: int
     free: int
-    seconds: float | None
-    limited_by: str
+    span: Span
     pretend: bool
     prices_as_of: str | None
     warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float | None:
+        return self.span.seconds
+
+    @property
+    def limited_by(self) -> str:
+        return self.span.limited_by
 
     @property
     def cost(self) -> Money:
@@ -100,13 +110,17 @@ class Plan:
 
 
 def draw(
-    manifest: Manifest, survey: Survey, folder: Path, ledger: Path | None, environ: Mapping[str, str] = os.environ
+    manifest: Manifest,
+    survey: Survey,
+    folder: Path,
+    ledger: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    clock: Callable[[], float] = time.time,
 ) -> Plan:
     """The plan of a run. What was paid for already corrects the estimate of what is left."""
     had, spent = _past(ledger) if ledger and survey.todo else ([], 0)
     lessons = Lessons(had, manifest.providers)
     groups = tuple(_group(part, manifest.providers.get(part.variant.provider), lessons) for part in survey.parts)
-    seconds, limited_by = _time(groups, manifest.limits.concurrency)
     whole, dearest = _whole(survey.parts, manifest.providers)
     asked = [provider for name, provider in manifest.providers.items() if _asks(groups, name)]
     drawn = Plan(
@@ -122,8 +136,9 @@ def draw(
         again=allowance(manifest.retry, whole, dearest, manifest.limits.concurrency * len(manifest.providers)),
         answers=lessons.behind(survey.parts),
         free=_free(folder),
-        seconds=seconds,
-        limited_by=limited_by,
+        span=deadline.cut(
+            Span(clock(), *_time(groups, manifest.limits.concurrency)), manifest.limits.until, survey.todo
+        ),
         pretend=all(provider.pretend for provider in asked or manifest.providers.values()),
         prices_as_of=_as_of(groups, manifest.providers),
         warnings=(),
@@ -263,6 +278,10 @@ def _as_of(groups: Sequence[Group], providers: Mapping[str, Provider]) -> str | 
 
 def _warnings(drawn: Plan, manifest: Manifest, today: date) -> Iterator[str]:
     wanted = [group.part.variant for group in drawn.groups if group.part.todo]
+    if drawn.span.until and drawn.span.left:
+        left = f"ends the run with about {drawn.span.left:,} of {count(drawn.survey.todo, 'task')} left"
+        says = left if drawn.seconds else "is over: nothing will be sent"
+        yield f"limits.until ({drawn.span.until.text}) {says}"
     for name in dict.fromkeys(variant.model for variant in wanted):
         yield from _model_warnings(name, today, drawn.seconds or 0.0)
     for name, model in dict.fromkeys((variant.provider, variant.model) for variant in wanted):

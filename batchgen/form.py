@@ -7,11 +7,12 @@ from decimal import Decimal
 from functools import cache
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from batchgen import catalog, values
 from batchgen.catalog import Intake, Parameter, Path, Price, Rule
+from batchgen.deadline import Until
 from batchgen.document import Loc
 from batchgen.problems import EMPTY, Problems, cut, near, nearest, not_a_list, not_one_of, shown
 from batchgen.values import Link, Name, Positive, Scalar, Word
@@ -81,11 +82,15 @@ class ProviderForm(RefinedForm):
     generate: Path | None = None
 
 
+_AS_TEXT = WithJsonSchema({"type": "string"})
+
+
 class LimitsForm(Form):
     concurrency: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(values.whole)] = 8
     budget: Annotated[int | None, BeforeValidator(values.usd)] = None
     images: Positive | None = None
     timeout: Annotated[float, BeforeValidator(values.seconds)] = 600.0
+    until: Annotated[Until | None, BeforeValidator(values.until), _AS_TEXT] = None
     on_blocked: Literal["stop", "wait"] = "stop"
 
 

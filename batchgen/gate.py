@@ -44,6 +44,13 @@ class Gate:
     def __post_init__(self) -> None:
         self._window, self._ceiling = float(min(FIRST, self.width)), float(self.width)
 
+    def resize(self, width: int) -> None:
+        """Another `width`, by a person's word: a window that was not narrowed follows at once."""
+        wide, free = not self.why and self._window >= self.width, self._ceiling >= self.width
+        self.width = width
+        self._ceiling = float(width) if free else min(self._ceiling, width)
+        self._window = float(width) if wide else min(self._window, width)
+
     def most(self, now: float) -> int:
         """How many requests may be open now."""
         return 0 if now < self.until else int(self._window)

@@ -1,7 +1,8 @@
 """Buy one task: begin, perform, settle, in the program's only retry loop."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 import anyio.to_thread
@@ -9,6 +10,7 @@ import tenacity
 
 from batchgen import disk, images, links, records, settle
 from batchgen.attempt import perform
+from batchgen.deadline import Deadline
 from batchgen.errors import (
     Blocked,
     Busy,
@@ -30,6 +32,7 @@ from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
 from batchgen.wire import Outcome
 
+ANSWERED = (AttemptState.PAID, AttemptState.UNUSABLE)  # a clear no says nothing of how long an image takes
 PROBES_MOST = 30  # of one task, that use up no try: afterwards it may be the task that is to blame
 ROOM = 8 * 2**20  # bytes that an image may take: its answer, the image, its share of the ledger
 STANDS = (
@@ -49,6 +52,7 @@ class Buyer:
     policy: Policy
     settled: Listener
     engine: str
+    deadline: Deadline = field(default_factory=Deadline)
 
     async def generate(self, task: Task) -> None:
         """Buy a claimed task. Where the lane stops or a cap is reached first, it goes back to the queue."""
@@ -106,7 +110,10 @@ class Errand:
             await buyer.purse.reserve(self._task)
         try:
             async with buyer.lane.slot(buys=not resumed) as slot:
-                attempt = self.attempt or await self._begin()
+                if not resumed and buyer.purse.overdrawn:  # a cap was lowered meanwhile: it is to fit under that one
+                    buyer.purse.cancel(self._task)
+                    return 0.0
+                attempt, begun = self.attempt or await self._begin(), anyio.current_time()
                 settled, error = await self._perform(attempt, slot, buy=not resumed)
         except Forgotten:
             await self._hold()
@@ -118,10 +125,14 @@ class Errand:
         if settled is None:
             return await self._keep(error)
         await self._settle(attempt, settled)
+        if not resumed and settled.attempt in ANSWERED:
+            buyer.deadline.took(buyer.lane.name, anyio.current_time() - begun)
         return self._next(settled, error)
 
     async def _begin(self) -> Attempt:
         self._check_place()
+        if self._buyer.deadline.due(self._buyer.lane.name, time.time()):
+            raise Exhausted(self._buyer.deadline.name)
         buyer, money = self._buyer, self._buyer.purse.quote(self._task)
         high, lifetime = money.high if money else None, buyer.lane.provider.idempotency
         lane = buyer.lane

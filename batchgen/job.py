@@ -15,6 +15,7 @@ from batchgen import catalog, disk, hold, ledger, pretend, shelf
 from batchgen.attempt import Bench
 from batchgen.catalog import Provider
 from batchgen.client import Access
+from batchgen.deadline import Deadline
 from batchgen.dialects import DIALECTS
 from batchgen.engines import local
 from batchgen.enqueue import enqueue
@@ -23,7 +24,7 @@ from batchgen.finisher import Finisher
 from batchgen.folder import Folder
 from batchgen.forecast import Plan
 from batchgen.generate import Buyer
-from batchgen.lane import Lane
+from batchgen.lane import FILES, Lane
 from batchgen.ledger import Ledger
 from batchgen.limits import Cap
 from batchgen.manifest import Manifest
@@ -32,14 +33,13 @@ from batchgen.purse import Purse
 from batchgen.redact import redact
 from batchgen.settle import Policy
 from batchgen.spool import Spool
+from batchgen.steer import Helm
 from batchgen.supply import Supply
 from batchgen.task import Attempt, AttemptState, TaskState
 from batchgen.text import clean
 from batchgen.wanted import Change
 
-BLOCK = 500  # tasks that are enqueued in one transaction
 NOTE_EVERY = 2.0  # seconds
-FILES = 3  # that an open request needs: its connection, its answer, and a share of what else is open
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
 LOST = (
     "{folder} holds answers or images that its ledger knows nothing of: the ledger lacks what was written last. "
@@ -199,14 +199,17 @@ class Job:
         retry = self._order.manifest.retry
         patient = self._order.manifest.limits.on_blocked == "wait"
         policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)
-        buyers = [Buyer(books, lane, purse, policy, self.progress.settled, local.NAME) for lane in lanes]
+        deadline = self.progress.deadline = Deadline(self._order.manifest.limits.until, self._order.plan.span.stops)
+        buyers = [Buyer(books, lane, purse, policy, self.progress.settled, local.NAME, deadline) for lane in lanes]
+        helm = Helm(books.name, self._order.folder, lanes, purse, deadline)
         self.started.set()
         with alone():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._note_waits, books)
+                tasks.start_soon(helm.steer)
                 cap = await local.drive(buyers, resumed, self._supply)
                 tasks.cancel_scope.cancel()
-        return cap
+        return cap or helm.cap
 
     async def _note_waits(self, books: Ledger) -> None:
         """Write down what is waited for, as it changes, so that others can be told; it is no reason to stop."""
@@ -290,7 +293,7 @@ def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Sequ
     bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
     if blocked:
         return Ended(5, f"blocked: {blocked}")
-    if cap:
+    if cap and states[TaskState.TODO]:  # a limit that ended nothing is none
         return Ended(4, f"stopped by {cap}")
     if states[TaskState.TODO]:
         return Ended(7, "interrupted")

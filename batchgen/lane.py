@@ -21,6 +21,7 @@ from batchgen.redact import LEAST, redact
 from batchgen.task import Attempt
 from batchgen.wire import Reply, Request
 
+FILES = 3  # that an open request needs: its connection, its answer, and a share of what else is open
 A_LITTLE = 0.001  # seconds: a timer may be early by less
 AWAITED = {401, 402, 403, 429}  # what may change without a word from us: the key's rights, the credit
 
@@ -52,6 +53,8 @@ class Lane:
         self.chance = random.Random()
         self.gate = Gate(width, self.chance)
         self.patient = patient
+        self.room = anyio.CapacityLimiter(2 * width)  # for errands: one that waits leaves its slot to another
+        self.paused = False
         self.blocked: Blocked | None = None
         self.open = 0
         self.waiting: dict[str, str] = {}  # task's key → why it waits
@@ -83,6 +86,24 @@ class Lane:
         """Stop, and leave what is to be fetched later to the next run."""
         self._left.set()
         self.stop()
+
+    def hold(self, paused: bool) -> None:
+        """Send nothing new for a while, or go on; what is bought is fetched all the same."""
+        self.paused = paused
+        self._admit()
+
+    def resize(self, width: int) -> None:
+        """Let another number of requests be open; those that are on their way stay so."""
+        self.width, self.room.total_tokens = width, 2 * width
+        self.gate.resize(width)
+        self._admit()
+
+    async def refresh(self) -> None:
+        """Close the connections that lie idle: after a sleep of the machine, they may lead nowhere."""
+        idle, self._idle = self._idle, []
+        for client in idle:
+            async with client:  # leaving closes it; a new one is made when it is needed
+                pass
 
     def block(self, error: Blocked, ticket: int = 0) -> None:
         """Stop until a person acts; the first reason is the one that is told.
@@ -175,7 +196,7 @@ class Lane:
             self._let(self._fetching.popleft(), True)
         while self._buying and self.stopped:
             self._let(self._buying.popleft(), False)
-        if not self._buying:
+        if not self._buying or self.paused:
             return
         most = self.gate.most(_now())
         while self._buying and self.open < most:

@@ -95,6 +95,11 @@ class Ledger:
 
         self.run = await self._write(work)
 
+    @property
+    def name(self) -> str:
+        """The run that this process is, as control.name tells it by its row."""
+        return f"{self.run}/{os.getpid()}/{socket.gethostname()}"
+
     async def wait(self, waits: str) -> None:
         """Note what is waited for, as JSON, for those who look at the ledger."""
         sql = "UPDATE runs SET waits = ? WHERE id = ?"

@@ -11,6 +11,7 @@ from typing import Literal
 from batchgen import combinations, document, sources, variables
 from batchgen.catalog import Provider
 from batchgen.combinations import Wanted
+from batchgen.deadline import Until
 from batchgen.document import Document, Loc
 from batchgen.endpoint import Doors
 from batchgen.errors import ManifestError
@@ -42,6 +43,7 @@ class Limits:
     images: int | None
     timeout: float
     on_blocked: Literal["stop", "wait"]
+    until: Until | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,9 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
         variants=variants,
         sources=found,
         samples=top.samples,
-        limits=Limits(limits.concurrency, limits.budget, limits.images, limits.timeout, limits.on_blocked),
+        limits=Limits(
+            limits.concurrency, limits.budget, limits.images, limits.timeout, limits.on_blocked, limits.until
+        ),
         retry=Retry(retry.attempts, retry.on_unknown, _allowance(retry)),
         output_path=output.path,
         partials=output.partials,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from batchgen.consent import usd as dollars
 from batchgen.costs import Money
+from batchgen.deadline import clock
 from batchgen.forecast import Group, Host, Plan, size
 from batchgen.report import SCHEMA_VERSION, Object, Table, usd
 from batchgen.text import count
@@ -145,9 +146,14 @@ def _budget(plan: Plan) -> list[str]:
 
 
 def _time(plan: Plan) -> str:
-    if plan.seconds is None:
-        return plan.limited_by
-    return f"about {duration(max(plan.seconds, 1))}, by {plan.limited_by}"
+    span = plan.span
+    stops = f"{span.until.text} (limits.until)" if span.until else ""
+    if span.seconds is None:
+        return f"{span.limited_by}; until {stops} at most" if stops else span.limited_by
+    if span.left:
+        return f"until {stops}, in {duration(span.seconds)}" if span.seconds else f"none: {stops} is over"
+    ends = clock(span.drawn + span.seconds, span.drawn)
+    return f"about {duration(max(span.seconds, 1))}, by {span.limited_by}; ends about {ends}"
 
 
 def _door(host: Host) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from batchgen.deadline import Deadline
 from batchgen.lane import Lane
 from batchgen.purse import Purse
 from batchgen.task import ImageState, Settlement, Task, TaskState
@@ -38,6 +39,7 @@ class Progress:
     lanes: Sequence[Lane] = ()
     purse: Purse | None = None
     draining: bool = False
+    deadline: Deadline | None = None
 
     @property
     def total(self) -> int:
@@ -57,6 +59,10 @@ class Progress:
     def open(self) -> int:
         """Requests on their way."""
         return sum(lane.open for lane in self.lanes)
+
+    @property
+    def paused(self) -> bool:
+        return any(lane.paused for lane in self.lanes)
 
     def settled(self, task: Task, settled: Settlement) -> None:
         self.images += sum(image.state is ImageState.SAVED for image in settled.images)

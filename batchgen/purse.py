@@ -61,6 +61,19 @@ class Purse:
         aside, images = self._set_aside.get(task.key, (0, 0))
         return replace(money, high=aside if images else high)  # what is set aside stays so, whatever is learnt
 
+    def recap(self, budget: int | None = None, images: int | None = None) -> None:
+        """Other caps, by a person's word: it is newer than what was agreed to. Those who wait look again."""
+        if budget is not None:
+            self.budget.limit, self.agreed = budget, False
+        if images is not None:
+            self.images.limit = images
+        self._wake()
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether more is spent and set aside than a cap allows, as where it was lowered."""
+        return not (self.budget.fits(0) and self.images.fits(0))
+
     async def reserve(self, task: Task) -> None:
         """Set the highest price aside, waiting for requests on their way to settle for less; Exhausted at the end."""
         high, images = self._most(task), task.variant.images
@@ -114,5 +127,8 @@ class Purse:
         self.on_the_way -= reserved
         self.images.settle(many, images)
         self.budget.settle(reserved, cost)
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()

@@ -16,6 +16,7 @@ SCALAR = ["string", "number", "boolean"]
 _NUMBER = r"\s*\+?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?\s*"
 _SHARE = r"\s*\+?0*(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?|\.[0-9]+)\s*%"
 _TIME = r"[0-9]+(\.[0-9]+)?[smh]?"
+_CLOCK = r"\s*(2[0-9]{3}-[01][0-9]-[0-3][0-9][ T])?([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?\s*"
 _INSIDE = r"(?!/)(?!([\s\S]*/)?\.\.(/|$))[\s\S]*"
 _URL = r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
 _HOST = r"\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
@@ -40,6 +41,7 @@ _TEXT = {"type": SCALAR}
 _WORD = {"type": ["string", "number"]}
 _CONDITIONS = {"additionalProperties": {"type": "array", "items": _WORD}}
 _DURATION = spelled(_TIME, "A time such as 90s, 10m or 1h", "number", exclusiveMinimum=0, maximum=86_400)
+_UNTIL = spelled(_CLOCK, 'A time such as "07:00" or "2026-11-22 07:00"', "integer", minimum=0, maximum=86_399)  # 7:00
 _ENTRY: Mapping[str, Schema] = {
     "idempotency": _DURATION,
     "links": {"items": spelled(_HOST, "A host such as cdn.example.com, *.example.com or *")},
@@ -65,7 +67,7 @@ MORE: Mapping[str, Mapping[str, Schema]] = {
     "Parameter": {"default": _WORD, "values": {"items": _WORD}, "least": _BOUND, "most": _BOUND},
     "Intake": {"square": _FLAG, "mask_needed": _FLAG},
     "Rule": {"if": _CONDITIONS, "then": _CONDITIONS},
-    "LimitsForm": {"budget": _DOLLARS, "timeout": _DURATION},
+    "LimitsForm": {"budget": _DOLLARS, "timeout": _DURATION, "until": _UNTIL},
     "RetryForm": {
         "duplicate_allowance": spelled(f"{_NUMBER}|{_SHARE}", "A share such as 1%, or USD", "number", minimum=0)
     },

@@ -45,16 +45,11 @@ class Spool:
             os.rename(self._spare.popleft(), path)
         return path
 
-    def seal(self, attempt: str, k: int, reply: Reply) -> Reply:
-        """Make a reply durable, and return it as it is now; it is never asked for again. Blocks."""
-        unsynced = Unsynced()
-        sealed = self.put(attempt, k, reply, unsynced)
-        with disk.storage("the spool"):
-            unsynced.sync()
-        return sealed
+    def seal(self, attempt: str, k: int, reply: Reply, unsynced: Unsynced) -> Reply:
+        """Keep a reply, and return it as it is now; it is never asked for again. Blocks.
 
-    def put(self, attempt: str, k: int, reply: Reply, unsynced: Unsynced) -> Reply:
-        """As `seal`, but durable only once `unsynced` is synced."""
+        It is durable once `unsynced` is synced.
+        """
         path = self.path(attempt, k)
         self._there.setdefault(attempt, set()).add(k)
         with disk.storage("the spool"):

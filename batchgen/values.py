@@ -1,12 +1,14 @@
 """How single values of a manifest are read: words, names, addresses, amounts, times; ValueError says what is wrong."""
 
 import re
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from batchgen import catalog
+from batchgen import catalog, deadline
+from batchgen.deadline import Until
 from batchgen.problems import not_one_of, shown, unfit
 
 NANO = 10**9
@@ -102,6 +104,17 @@ def seconds(value: object) -> float:
         hint = f" (did you mean {close[1]}{close[close.lastindex or 0].lower()}?)" if close else ""
         raise ValueError(f"{shown(value)} is not a time such as 90s, 10m or 1h (up to 24h){hint}")
     return seconds
+
+
+def until(value: object) -> Until:
+    """A time of day, or a moment. Text alone: a reader of another YAML makes 420 of a bare 7:00."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return deadline.parse(value)
+    minutes = value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1440 else None
+    hint = "" if minutes is None else f" (is {minutes // 60:02}:{minutes % 60:02} meant? Put it in quotes)"
+    says = f'{shown(value)} is not a time such as "07:00" or "2026-11-22 07:00", by the clock of this machine'
+    raise ValueError(says + hint)
 
 
 def allowance(value: object) -> Decimal | int:

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,11 @@ def findings(folder: Folder, tick: Callable[[], object] = _nothing) -> Iterator[
         fates = {name: adopt.fate(db, name.partition(".")[0]) for name in spooled}
         yield from (_stray(each) for each in strays if not each.expected and _there(folder.images / each.name))
     yield from _spool(folder, fates, busy)
+
+
+def working(last: books.Row, folder: Folder) -> bool:
+    """Whether a run's process is there, as far as this machine can tell: it holds the folder as long as it lives."""
+    return last["host"] != socket.gethostname() or at_work(folder)
 
 
 def at_work(folder: Folder) -> bool:

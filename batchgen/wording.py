@@ -92,6 +92,8 @@ LIMITS: Says = {
     "budget": "USD for the whole job, ever, over all its runs. Left out: no limit.",
     "images": "Images of the whole job, ever, over all its runs. Left out: no limit.",
     "timeout": "How long to wait for one answer: in seconds, or 90s, 10m, 1h; at most 24h.",
+    "until": 'When to stop, by the local clock: "07:00" is the next such time, "2026-11-22 07:00" one of its own day. '
+    "What would not be over by then is not begun.",
     "on_blocked": "Where the key or the credit is refused: stop, or wait and try one task now and then until it works.",
 }
 RETRY: Says = {

@@ -6,7 +6,7 @@ The real program runs under libfaketime, which lies about the time of day alone:
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -126,3 +126,19 @@ def test_k4_a_night_in_which_the_hour_changes_is_as_long_as_any(world: World, mo
     for verb in ("report", "status"):
         said = world.command(verb, "otters.yaml", TZ="Europe/Berlin")
         assert (said.returncode, times[0][:10] in said.stdout) == (0, True)
+
+
+@lying
+def test_k3_a_machine_that_slept_past_its_time_notices_it_and_ends(bad: Start) -> None:
+    """A lid that is closed: the time of day goes on, the monotonic clock does not."""
+    world = bad("--latency", "0.3")
+    clock, until = world.folder / "clock", datetime.now(UTC) + timedelta(hours=1)
+    limits = {"concurrency": 2, "budget": 10, "until": f"{until:%Y-%m-%d %H:%M}"}
+    process = world.begin("run", str(world.write(prompts=many(200), limits=limits)), **lie("+0", clock))
+    eventually(lambda: len(world.charges()) > 2)
+    clock.write_text("+2h")
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, f"stopped by limits.until ({limits['until']})" in said) == (4, True), said
+    assert "the clock went ahead by 7" in (world.run_folder / "run.log").read_text()
+    assert set(world.attempts()) == {"paid"}
+    world.check_equal_to_the_bill()

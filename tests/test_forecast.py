@@ -410,3 +410,24 @@ def test_words_of_a_provider_of_ones_own_break_no_plan(model: str, request_: dic
     assert plan.cost
     assert 0 < plan.cost.low <= plan.cost.expected <= plan.cost.high
     assert plan.unpriced == 0
+
+
+# the end
+
+
+def test_a_time_that_is_too_short_for_it_limits_the_plan() -> None:
+    now = datetime(2026, 11, 21, 22).timestamp()
+    wanted = {"prompts": many(100), "request": LOW}
+    whole = draw(Path("nowhere"), {}, **wanted, limits={"concurrency": 1})
+    assert whole.seconds
+    half = datetime.fromtimestamp(now + whole.seconds / 2)
+    for until, left in ((f"{half:%H:%M:%S}", 50), (f"{half + timedelta(hours=9):%Y-%m-%d %H:%M}", 0)):
+        text = json.dumps({**BASE, **wanted, "limits": {"concurrency": 1, "until": until}})
+        found = manifest.loads(text, Path("x.yaml"), Setup({}))
+        plan = forecast.draw(found, compare.survey(found, None), Path("nowhere"), None, {}, lambda: now)
+        assert abs(plan.span.left - left) <= 1
+        assert plan.limited_by == ("limits.until" if left else whole.limited_by)
+        assert plan.seconds == pytest.approx(whole.seconds / 2 if left else whole.seconds, abs=1)
+        warned = [each for each in plan.warnings if "limits.until" in each]
+        told = f"limits.until ({until}) ends the run with about {plan.span.left} of 100 tasks left"
+        assert warned == ([told] if left else [])

@@ -216,3 +216,27 @@ def test_no_trouble_is_waited_for_without_end() -> None:
     assert gate.hopeless(101.0 + PATIENCE)
     gate.succeeded(gate.ticket)
     assert not gate.hopeless(101.0 + PATIENCE)
+
+
+def test_another_width_is_taken_at_once_by_a_window_that_was_never_narrowed() -> None:
+    gate = Gate(FIRST, random.Random(1))
+    gate.resize(32)
+    assert gate.most(0.0) == 32
+    gate.resize(2)
+    assert gate.most(0.0) == 2
+    gate.succeeded(gate.ticket)
+    assert gate.most(0.0) == 2
+
+
+def test_another_width_does_not_widen_a_window_that_was_narrowed() -> None:
+    gate = Gate(8, random.Random(1))
+    for _ in range(4):
+        gate.succeeded(gate.ticket)
+    for _ in range(5):
+        gate.limited(gate.ticket, 0.0, None, "429")
+    narrow = gate.most(BACKOFF_MOST + 1)
+    gate.resize(32)
+    assert gate.most(BACKOFF_MOST + 1) == narrow < 8
+    gate.resize(1)
+    gate.resize(32)
+    assert gate.most(BACKOFF_MOST + 1) == 1, "there is trouble still"

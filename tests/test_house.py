@@ -22,13 +22,15 @@ commands.retry
 commands.run
 commands.plan     commands.progress  commands.providers  commands.report  commands.status  commands.verify
 commands.costs    commands.doctor    commands.drop       commands.init    commands.resolve commands.sandbox
-commands.schema
+commands.schema   commands.set
 commands.wishes
 commands.options   commands.tables
 api
 outline
 offer      spending      billing
-job        report        verify        consent
+job        report        verify
+steer
+consent
 engines.local  forecast      enqueue
 generate   progress      compare
 lane       expand        causes        hold
@@ -38,18 +40,19 @@ attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf         troubles    adopt
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
+control
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables   reconcile
 values
 catalog    problems      folder        readers     statement
 document   gate          wire          disk          records       commit      books             pretend
-task       errors        limits        text          template         wording   redact   connection
+task       errors        limits        text          deadline         template         wording   redact   connection
 """
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
-    "anyio": "client body links commit attempt finisher lane purse supply enqueue generate engines job pretend api "
-    "commands sandbox",
+    "anyio": "client body links commit attempt finisher lane purse supply enqueue generate engines steer job pretend "
+    "api commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
     "httpx": "client connection",

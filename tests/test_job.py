@@ -198,7 +198,8 @@ def test_where_several_ends_are_true_the_most_urgent_is_told() -> None:
     assert conclude(states, "budget", "openai: no credit") == Ended(5, "blocked: openai: no credit")
     assert conclude(states, "budget", "") == Ended(4, "stopped by budget")
     assert conclude(states, "", "").exit_code == 7
-    assert conclude(states | {TaskState.TODO: 0}, "", "") == Ended(3, "2 held")
+    for cap in ("", "limits.until (07:00)"):
+        assert conclude(states | {TaskState.TODO: 0}, cap, "") == Ended(3, "2 held")
 
 
 def test_a_locked_folder_names_its_holder_if_a_run_it_is(world: World) -> None:

@@ -175,3 +175,22 @@ async def test_a_charge_beyond_its_quote_makes_the_next_of_its_kind_as_dear_and_
     await one.reserve(TASK)
     one.cancel(TASK)
     assert one.budget.used == 6 * COST, "what is set aside is put back as it was"
+
+
+async def test_another_cap_is_a_persons_newer_word() -> None:
+    one = replace(purse(COST), agreed=True)
+    await one.reserve(TASK)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.reserve, TASK)
+            await anyio.wait_all_tasks_blocked()
+            one.recap(budget=2 * COST)
+    assert (one.budget.used, one.agreed, one.overdrawn) == (2 * COST, False, False)
+    one.recap(budget=COST)
+    assert one.overdrawn, "what is set aside and not sent has to go back"
+    one.cancel(TASK)
+    assert not one.overdrawn
+    one.recap(images=1)
+    assert (one.overdrawn, one.budget.limit) == (True, COST)
+    one.settle(ATTEMPT, PAID)
+    assert await refused(one) == "budget"

@@ -239,6 +239,9 @@ def test_hosts_that_differ_are_taken_together(
         ("limits: {timeout: 10 minutes}\n", "limits.timeout"),
         ("limits: {timeout: 0}\n", "limits.timeout"),
         ("limits: {timeout: 100000}\n", "limits.timeout"),
+        ("limits: {until: 25:00}\n", "limits.until"),
+        ("limits: {until: 20261122}\n", "limits.until"),
+        ("limits: {until: 2026-11-22}\n", "limits.until"),
         ("retry: {on_unknown: never}\n", "retry.on_unknown"),
         ("retry: {duplicate_allowance: 101%}\n", "retry.duplicate_allowance"),
         ("retry: {attempts: 1000}\n", "retry.attempts"),
@@ -597,6 +600,7 @@ manifests = st.fixed_dictionaries(
                 "budget": st.integers(0) | st.floats(0, 1e9) | st.decimals(0, 10**9).map(str),
                 "images": st.integers(1),
                 "timeout": st.sampled_from(["10m", "1.5h", 90, 0.5, Bare(".5"), "30"]),
+                "until": st.sampled_from(["07:00", Bare("7:00"), "2026-11-22 07:00", Bare("2026-11-22T07:00:30")]),
             },
         ),
         "retry": st.fixed_dictionaries(

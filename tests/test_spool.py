@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen.client import IN_MEMORY, Poured
+from batchgen.disk import Unsynced
 from batchgen.errors import StorageError
 from batchgen.spool import Spool
 from batchgen.wire import Reply
@@ -27,7 +28,7 @@ def seal(
     sink = spool.sink(ID, 1)
     if streamed:
         sink.write_bytes(body)
-    spool.seal(ID, 1, Reply(status, headers, sink if streamed else body))
+    spool.seal(ID, 1, Reply(status, headers, sink if streamed else body), Unsynced())
     return spool
 
 
@@ -43,7 +44,7 @@ def test_a_reply_in_the_place_of_another_has_nothing_of_it(bodies: list[tuple[by
             poured.take(body)
             poured.close()
             assert isinstance(poured.body, Path) is large
-            spool.seal(name, 1, Reply(200, HEADERS, poured.body, poured.size))
+            spool.seal(name, 1, Reply(200, HEADERS, poured.body, poured.size), Unsynced())
             loaded = Spool(Path(folder)).load(name, 1)
             assert loaded is not None
             assert loaded.read() == body
@@ -159,16 +160,16 @@ def test_only_what_was_discarded_is_swept_and_twice_is_as_good_as_once(tmp_path:
 def test_p18_what_a_crash_left_of_a_sweep_is_purged(tmp_path: Path) -> None:
     """It was killed between the first reply and the second."""
     spool = seal(tmp_path, b"{}")
-    spool.seal(ID, 2, Reply(200, {}, b"{}"))
+    spool.seal(ID, 2, Reply(200, {}, b"{}"), Unsynced())
     spool.path(ID, 1).unlink()
-    spool.seal("other", 1, Reply(200, {}, b"{}"))
+    spool.seal("other", 1, Reply(200, {}, b"{}"), Unsynced())
     spool.purge({"other"})
     assert spool.attempts() == {"other"}
 
 
 def test_d10_a_spool_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="the spool"):
-        Spool(tmp_path / "gone").seal(ID, 1, Reply(200, {}, b"{}"))
+        Spool(tmp_path / "gone").seal(ID, 1, Reply(200, {}, b"{}"), Unsynced())
 
 
 def test_d19_nobody_else_can_look_into_an_attempt(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from tqdm import tqdm
 from batchgen import report
 from batchgen.commands.options import mute, tell
 from batchgen.consent import usd as dollars
+from batchgen.deadline import Deadline, clock
 from batchgen.job import Ended, Job
 from batchgen.offer import Offer, Wish
 from batchgen.outline import duration
 from batchgen.task import TaskState
+from batchgen.text import count
 
 EVERY, EVERY_LINE = 0.2, 60.0  # seconds
 WINDOW = 30.0  # seconds over which the rate is taken
@@ -73,8 +75,10 @@ class Watch:
         progress, rate = self._job.progress, self._rate()
         left = progress.total - progress.over
         parts = [f"{rate:.1f} images/s"]
-        if rate and left:
-            parts.append(f"{duration(left / rate)} left")
+        if progress.paused:
+            parts.append("paused")
+        elif rate and left:
+            parts.append(outlook(progress.deadline, left, rate, time.time()))
         money = dollars(progress.spent)
         parts.append(f"{money} of about {dollars(self._projected())}" if left else money)
         waiting = map(str, progress.waits())
@@ -118,12 +122,23 @@ class Watch:
         tell(f"Next: {next_command(ended, offered.wish, offered.plan.survey.left)}")
 
 
+def outlook(deadline: Deadline | None, left: int, rate: float, now: float) -> str:
+    """How long it will take at this rate, and when it ends; or what its deadline will leave."""
+    ends = now + left / rate
+    if deadline and deadline.until and deadline.moment is not None and deadline.moment < ends:
+        rest = left - int(rate * max(0.0, deadline.moment - now))
+        return f"stops at {deadline.until.text}, about {count(rest, 'task')} short"
+    return f"{duration(left / rate)} left, ends about {clock(ends, now)}"
+
+
 def next_command(ended: Ended, wish: Wish, left: int = 0) -> str:
     """What a person would most likely do now."""
     run = shlex.quote(os.path.relpath(wish.folder.path))
     match ended.exit_code:
         case 7:
             return wish.again
+        case 4 if (until := wish.manifest.limits.until) and f"({until.text})" in ended.reason and not until.day:
+            return f"{wish.again} goes on, until {until.text}"
         case 4:
             return f"raise the limit ({ended.reason.removeprefix('stopped by ')}), then {wish.again}"
         case 5:

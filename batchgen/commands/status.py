@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from batchgen import books, report, verify
+from batchgen import books, control, report
 from batchgen.commands import options
 from batchgen.folder import Folder, find
 from batchgen.progress import Wait
 from batchgen.report import SCHEMA_VERSION
-from batchgen.text import clean
+from batchgen.text import clean, count
+from batchgen.verify import working
 
 
 @click.command(name="status", short_help="How far a run is.")
@@ -30,14 +31,22 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
     told = report.totals(folder.ledger)
     with books.reading(folder.ledger) as db:
         last = books.last_run(db)
+    now = _standing(last, folder)
     if as_json:
         names = ("job", "started_at", "ended_at", "tasks", "images", "attempts", "cost")
         shown = {name: told[name] for name in names}
-        click.echo(report.dumps({"schema_version": SCHEMA_VERSION, **shown, "waits": waits(last, folder)}))
+        click.echo(
+            report.dumps({"schema_version": SCHEMA_VERSION, **shown, "waits": waits(last, folder), **_told(now)})
+        )
         return
-    click.echo(clean(f"{told['job']}, begun {report.moment(told['started_at'])}, {state(last, folder)}"))
+    paused = "paused, " if now.paused else ""
+    click.echo(clean(f"{told['job']}, begun {report.moment(told['started_at'])}, {paused}{state(last, folder)}"))
     for line in report.summary(told):
         click.echo(clean(line))
+    if now.paused:
+        click.echo(f"Paused        {_open(told)}")
+    if now.changes:
+        click.echo(clean(f"Set           {'; '.join(now.changes)}"))
     for wait in waits(last, folder):
         click.echo(clean(f"Waits         {wait['lane']}: {Wait(**wait)}"))
 
@@ -45,6 +54,22 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
 def waits(last: books.Row | None, folder: Folder) -> list[dict[str, Any]]:
     """What the run waits for that is at work."""
     return json.loads(str(last["waits"])) if last and not last["ended_at"] and working(last, folder) else []
+
+
+def _standing(last: books.Row | None, folder: Folder) -> control.Standing:
+    """What was changed of the run that is at work."""
+    at_work = last is not None and not last["ended_at"] and working(last, folder)
+    return control.standing(folder, control.name(last)) if last and at_work else control.Standing("")
+
+
+def _open(told: report.Object) -> str:
+    attempts = told["attempts"]
+    assert isinstance(attempts, dict)
+    return f"{count(attempts['sending'], 'request')} still open; batchgen set RUN paused=false goes on"
+
+
+def _told(now: control.Standing) -> dict[str, object]:
+    return {"paused": now.paused, "set": list(now.changes)}
 
 
 def state(last: books.Row | None, folder: Folder) -> str:
@@ -57,8 +82,3 @@ def state(last: books.Row | None, folder: Folder) -> str:
     if last["host"] != socket.gethostname():
         return f"running or cut off ({where})"
     return f"running ({where})" if working(last, folder) else f"cut off ({where}): batchgen run goes on with it"
-
-
-def working(last: books.Row, folder: Folder) -> bool:
-    """Whether its process is there, as far as this machine can tell: it holds the folder as long as it lives."""
-    return last["host"] != socket.gethostname() or verify.at_work(folder)

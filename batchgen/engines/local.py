@@ -57,7 +57,6 @@ class Pool:
         self.buyer = buyer
         self._supply = supply
         self._lanes = lanes
-        self._room = anyio.Semaphore(2 * buyer.lane.width)
         self._claimed: list[Task] = []
         self._back = anyio.Event()  # when a resumed attempt is over: its task may be queued again
         self.resumed = 0
@@ -67,14 +66,15 @@ class Pool:
     async def feed(self, tasks: anyio.abc.TaskGroup) -> None:
         lane = self.buyer.lane
         while not lane.stopped:
-            await self._room.acquire()
+            place = object()
+            await lane.room.acquire_on_behalf_of(place)
             more, open_ = self._supply.more, self._supply.open
             back, resumed = self._back, self.resumed
             task = None if lane.stopped else await self._next()
             if task:
-                tasks.start_soon(self._bought, task)
+                tasks.start_soon(self._bought, task, place)
                 continue
-            self._room.release()
+            lane.room.release_on_behalf_of(place)
             if open_:
                 await more.wait()
             elif resumed:
@@ -103,11 +103,11 @@ class Pool:
             self._claimed = found[::-1]
         return self._claimed.pop() if self._claimed else None
 
-    async def _bought(self, task: Task) -> None:
+    async def _bought(self, task: Task, place: object) -> None:
         try:
             await self.work(self.buyer.generate, task)
         finally:
-            self._room.release()
+            self.buyer.lane.room.release_on_behalf_of(place)
 
     async def work(self, errand: Callable[[T], Awaitable[None]], what: T) -> None:
         """Run one errand, or feed them; what goes wrong stops the lanes, and no other errand."""
