@@ -16,7 +16,7 @@ from batchgen.folder import Folder
 from batchgen.form import LimitsForm, check
 from batchgen.problems import Problems, not_one_of, shown
 
-LIMITS = ("concurrency", "budget", "images", "until")
+LIMITS = ("concurrency", "images_per_minute", "requests_per_minute", "tokens_per_minute", "budget", "images", "until")
 """The keys of the manifest's limits among them; they are read as those are."""
 KEYS = (*LIMITS, "paused")
 WHO = "batchgen set"  # in whose name mistakes are told

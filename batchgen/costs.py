@@ -47,7 +47,7 @@ class Quote:
         """For that many bytes of prompts and expected tokens of images, sent in that many requests."""
         text = Money(
             low=0,
-            expected=round(self.text_rate * (prompt_bytes / 3)),
+            expected=round(self.text_rate * text_tokens(prompt_bytes)),
             high=round(self.text_rate * (prompt_bytes + TEXT_OVERHEAD * requests)),  # a token is a byte or more
         )
         into = round(self.image_rate * input_tokens)
@@ -70,6 +70,18 @@ def quote(tariff: Tariff | None, model: Model | None, variant: Variant) -> Quote
     shown = PARTIAL * partials if isinstance(partials, int) else 0  # a stream may show fewer
     images = Money(round(rate * low / spread), round(rate * (expected + shown)), round(rate * (high * spread + shown)))
     return Quote(images, tariff.price.text_in * NANO_PER_TOKEN, tariff.price.image_in * NANO_PER_TOKEN)
+
+
+def text_tokens(prompt_bytes: int) -> float:
+    """How many tokens a prompt is expected to take."""
+    return prompt_bytes / 3
+
+
+def tokens(variant: Variant, provider: Provider) -> float:
+    """How many tokens the images of a request are expected to take; 0 where the catalog does not know the model."""
+    model, asked = catalog.model(variant.model, provider), _spelled_out(variant, provider)
+    countable = model is not None and asked.param("output_format") not in UNBOUNDED
+    return _image_tokens(model, asked)[1] * variant.images if model and countable else 0.0
 
 
 def input_tokens(model: Model | None, variant: Variant, inputs: Iterable[Input]) -> int:

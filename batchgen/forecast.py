@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from batchgen import catalog, costs, deadline, shelf
+from batchgen import catalog, costs, deadline, schedule, shelf
 from batchgen.catalog import Model, Provider
 from batchgen.compare import Part, Survey
 from batchgen.costs import Money
 from batchgen.deadline import Span
 from batchgen.manifest import Manifest
+from batchgen.pace import Learned
 from batchgen.purse import allowance
+from batchgen.schedule import Paced
 from batchgen.shelf import Experience
 from batchgen.task import Variant
 from batchgen.text import count
@@ -118,9 +120,10 @@ def draw(
     clock: Callable[[], float] = time.time,
 ) -> Plan:
     """The plan of a run. What was paid for already corrects the estimate of what is left."""
-    had, spent = _past(ledger) if ledger and survey.todo else ([], 0)
+    had, spent, learned = _past(ledger) if ledger and survey.todo else ([], 0, {})
     lessons = Lessons(had, manifest.providers)
     groups = tuple(_group(part, manifest.providers.get(part.variant.provider), lessons) for part in survey.parts)
+    paces = schedule.paces(survey.parts, manifest, learned)
     whole, dearest = _whole(survey.parts, manifest.providers)
     asked = [provider for name, provider in manifest.providers.items() if _asks(groups, name)]
     drawn = Plan(
@@ -137,7 +140,7 @@ def draw(
         answers=lessons.behind(survey.parts),
         free=_free(folder),
         span=deadline.cut(
-            Span(clock(), *_time(groups, manifest.limits.concurrency)), manifest.limits.until, survey.todo
+            Span(clock(), *_time(groups, manifest.limits.concurrency, paces)), manifest.limits.until, survey.todo
         ),
         pretend=all(provider.pretend for provider in asked or manifest.providers.values()),
         prices_as_of=_as_of(groups, manifest.providers),
@@ -159,9 +162,9 @@ def _whole(parts: Sequence[Part], providers: Mapping[str, Provider]) -> tuple[in
     return expected, dearest
 
 
-def _past(ledger: Path) -> tuple[list[Experience], int]:
+def _past(ledger: Path) -> tuple[list[Experience], int, Mapping[str, Sequence[Learned]]]:
     with shelf.opened(ledger) as there:
-        return there.experience(), there.spent()
+        return there.experience(), there.spent(), there.quotas()
 
 
 def _asks(groups: Sequence[Group], provider: str) -> bool:
@@ -236,7 +239,7 @@ def _usual_bytes(variant: Variant) -> float:
     return width * height * BYTES_PER_PIXEL.get(str(variant.param("output_format", "png")), BYTES_PER_PIXEL["png"])
 
 
-def _time(groups: Sequence[Group], concurrency: int) -> tuple[float | None, str]:
+def _time(groups: Sequence[Group], concurrency: int, paces: Sequence[Paced] = ()) -> tuple[float | None, str]:
     """Seconds until all is done, and what keeps it from being faster; None where no answer is known to go by."""
     todo = [group for group in groups if group.part.todo]
     if not todo:
@@ -251,6 +254,9 @@ def _time(groups: Sequence[Group], concurrency: int) -> tuple[float | None, str]
     slowest = max(lanes, key=lambda name: lanes[name])
     seconds = max(lanes[slowest] / concurrency, max(group.seconds or 0.0 for group in todo))
     machine = sum(group.images for group in todo) / RATE_MOST
+    slow = max(paces, key=lambda pace: pace.seconds, default=Paced(0.0, ""))
+    if slow.seconds > max(seconds, machine):
+        return slow.seconds, slow.name
     if machine > seconds:
         return machine, f"this machine: {RATE_MOST:.0f} images a second"
     if max(tasks.values()) <= concurrency:

@@ -15,7 +15,7 @@ from batchgen.catalog import Intake, Parameter, Path, Price, Rule
 from batchgen.deadline import Until
 from batchgen.document import Loc
 from batchgen.problems import EMPTY, Problems, cut, near, nearest, not_a_list, not_one_of, shown
-from batchgen.values import Link, Name, Positive, Scalar, Word
+from batchgen.values import Link, Name, Positive, Rates, Scalar, Word
 
 _SECRET = re.compile(r"(?:.*[_-])?(?:api[_-]?key|token|authorization|bearer|password|secret)", re.IGNORECASE)
 
@@ -86,7 +86,10 @@ _AS_TEXT = WithJsonSchema({"type": "string"})
 
 
 class LimitsForm(Form):
-    concurrency: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(values.whole)] = 8
+    concurrency: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(values.concurrency)] = 8
+    images_per_minute: Rates | None = None
+    requests_per_minute: Rates | None = None
+    tokens_per_minute: Rates | None = None
     budget: Annotated[int | None, BeforeValidator(values.usd)] = None
     images: Positive | None = None
     timeout: Annotated[float, BeforeValidator(values.seconds)] = 600.0

@@ -1,34 +1,78 @@
 """The gate before a lane: how many requests may be open, and from when on, by what the last ones came to. Pure.
 
 The clock and the chance are passed in; times are seconds of one monotonic clock. A lane begins narrow and doubles with
-what succeeds. Rate limits, if there are several, halve it, once for all the requests that ran into the same one. More
-troubles than successes close it, whoever they strike: from then on one request at a time is let through, each after a
-longer wait, until one succeeds. A provider that answers nothing is thus asked no more than once in a while, and every
-request that is not sent costs nothing.
+what succeeds, as long as all of it is used. Rate limits, if there are several among the last outcomes, halve it, once
+for all the requests that ran into the same one; a few are noise. From then on it grows by one a round. Other troubles
+keep it from doubling for a while and never halve it; more of them than successes close it, whoever they strike: then
+one request at a time is let through, each after a longer wait, until one succeeds. A provider that answers nothing is
+thus asked no more than once in a while, and every request that is not sent costs nothing.
 """
 
 import random
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batchgen.limits import backoff
 
 CREDIT = 10.0  # troubles beyond the successes that close the gate
-SLACK, SLACK_EARNED = 3.0, 0.25  # rate limits that narrow nothing yet, and how many more each success makes good
+OUTCOMES, MANY, SEVERAL = 20, 8, 3  # the last ones; of rate limits so many narrow it, or these where nothing else came
+CROWD = 0.25  # of the last outcomes and those to come that must be rate limits, too
+LATELY, SPREAD, SPREAD_BURST = 0.2, 0.5, 0.25  # the weight of an answer's latency; shares of that and of the window
 FIRST = 4  # requests that are let through at once in the beginning
+DOUBTS_MOST = 20  # troubles that keep it from doubling, each for one success
 BLOCKED_LEAST, BLOCKED_MOST = 60.0, 3600.0  # seconds between two tries at a provider that wants a person
 LOST_MOST, LOST_WAIT = 30, 600.0  # requests in a row that may be billed for nothing, and seconds between the later ones
 PATIENCE = 6 * 3600.0  # seconds after which nothing but troubles is no trouble any more
 
 
 @dataclass(slots=True)
+class Spread:
+    """Spreads a window's requests over half of what an answer takes, where no limit is known.
+
+    Answers come together where requests left together: a limit that nobody named is met by a few requests that are
+    spread, and by a whole round of those that are not. Twice as much as the window can use may pass.
+    """
+
+    latency: float = 0.0  # seconds that answers take; 0: none came yet
+    _level: float = 1.0
+    _at: float = 0.0
+
+    def answered(self, took: float) -> None:
+        self.latency += (took - self.latency) * (LATELY if self.latency else 1.0)
+
+    def wait(self, now: float, window: int) -> float:
+        """Seconds until the next may go; 0: now."""
+        if not self.latency:
+            return 0.0
+        rate, burst = window / (SPREAD * self.latency), max(1.0, SPREAD_BURST * window)
+        self._level, self._at = min(burst, self._level + (now - self._at) * rate), now
+        return (1 - self._level) / rate if self._level < 1 else 0.0
+
+    def draw(self) -> None:
+        self._level -= 1
+
+
+def _unheard(what: str) -> None:
+    pass
+
+
+def _uneased() -> bool:
+    return False
+
+
+@dataclass(slots=True)
 class Gate:
     """`width` is the most that may ever be open. A ticket says which episode a request left in.
 
-    What left before the gate was narrowed neither narrows nor opens it.
+    What left before the gate was narrowed neither narrows nor opens it. `note` hears of each change and its reason.
+    `eager`: a person knows that so many do no harm; as soon as one answer shows that all is well, all may go.
     """
 
     width: int
     chance: random.Random = field(default_factory=random.Random)
+    note: Callable[[str], None] = _unheard
+    eager: bool = False
     until: float = 0.0  # nothing is let through before
     why: str = ""  # the last trouble; empty while all is well
     ticket: int = 0
@@ -36,13 +80,21 @@ class Gate:
     _window: float = field(init=False)
     _ceiling: float = field(init=False)  # the window grows slowly from here on
     _credit: float = CREDIT
-    _slack: float = SLACK
+    _recent: deque[bool] = field(default_factory=lambda: deque(maxlen=OUTCOMES))  # whether each was a rate limit
+    _doubts: int = 0  # troubles that keep it from doubling
+    _told: int = 0  # the window that was noted last
     _lost: int = 0  # requests in a row that may be billed, and of which nothing came
     _streak: int = 0  # episodes without a success between them
     _since: float | None = None  # when the first of them began
 
     def __post_init__(self) -> None:
         self._window, self._ceiling = float(min(FIRST, self.width)), float(self.width)
+        self._told = self.window
+
+    @property
+    def window(self) -> int:
+        """How many requests may be open, once none has to wait."""
+        return int(self._window)
 
     def resize(self, width: int) -> None:
         """Another `width`, by a person's word: a window that was not narrowed follows at once."""
@@ -51,27 +103,56 @@ class Gate:
         self._ceiling = float(width) if free else min(self._ceiling, width)
         self._window = float(width) if wide else min(self._window, width)
 
-    def most(self, now: float) -> int:
-        """How many requests may be open now."""
-        return 0 if now < self.until else int(self._window)
-
-    def succeeded(self, ticket: int) -> None:
-        """An answer came, be it a clear no to what was asked: the provider works."""
+    def succeeded(self, ticket: int, used: bool = True) -> None:
+        """An answer came, be it a clear no to what was asked: the provider works. `used`: all of the window was."""
         self._credit, self._lost = min(CREDIT, self._credit + 1), 0
-        if ticket == self.ticket:
-            self._streak, self._since, self.closed, self.why = 0, None, False, ""
-            self._slack = min(SLACK, self._slack + SLACK_EARNED)
-            grown = self._window + (1 if self._window < self._ceiling else 1 / self._window)
-            self._window = min(float(self.width), grown)
+        if ticket != self.ticket:
+            return
+        self._streak, self._since, self.closed, self.why = 0, None, False, ""
+        self._recent.append(False)
+        if used:
+            doubles = self._window < self._ceiling and not self._doubts
+            more = self.width if doubles and self.eager and not self.ticket else 1
+            self._window = min(float(self.width), self._window + (more if doubles else 1 / self._window))
+            self._tell_growth()
+        self._doubts = max(0, self._doubts - 1)
 
-    def limited(self, ticket: int, now: float, hint: float | None, why: str) -> None:
-        """Too much at once: half of it, or one at a time where nothing came of half."""
-        self._slack = max(0.0, self._slack - 1)
-        if self._known(ticket, now, hint) or (self._slack and not self._streak):
+    def limited(
+        self,
+        ticket: int,
+        now: float,
+        hint: float | None,
+        why: str,
+        eased: Callable[[], bool] = _uneased,
+        open_: int = 0,
+    ) -> None:
+        """Too much at once: half of it, or one at a time where nothing came of half.
+
+        `eased` is asked before half is taken away: True where a slower pace takes care of it. So many are `open_`: a no
+        comes sooner than an image, and of those that left together the first answers are the refusals.
+        """
+        if self._known(ticket, now, hint):
+            return
+        self._recent.append(True)
+        refused = sum(self._recent)
+        many = refused >= max(MANY, CROWD * (OUTCOMES + open_))
+        if not (self._streak or many or SEVERAL <= refused == len(self._recent)):
+            return
+        if not self._streak and eased():
+            self.explained()
             return
         half = max(1.0, self._window / 2)
         self._narrow(1.0 if self._streak else half, half, now, why)
         self._wait(now, backoff(self._streak, hint, self.chance))
+
+    def explained(self) -> None:
+        """It is known what the rate limits of those under way are about: they say nothing more of the window."""
+        self.ticket += 1
+        self._forget()
+
+    def _forget(self) -> None:
+        """Of the outcomes so far none tells anything of those to come."""
+        self._recent.extend([False] * OUTCOMES)
 
     def troubled(self, ticket: int, now: float, hint: float | None, why: str, lost: bool = False) -> None:
         """The provider, or the way to it, failed a request; where it fails many, the gate closes.
@@ -79,6 +160,7 @@ class Gate:
         `lost`: it may be billed, and nothing came of it. Such a try is worth a longer wait, and not many of them.
         """
         self._credit = max(0.0, self._credit - 1)
+        self._doubts = min(DOUBTS_MOST, self._doubts + 1)
         if self._known(ticket, now, hint):
             return
         self._lost += lost
@@ -119,6 +201,18 @@ class Gate:
         self.ticket += 1
         self._streak += 1
         self._since = now if self._since is None else self._since
+        self._forget()
+        if self.window != self._told:
+            self._tell(why)
+
+    def _tell_growth(self) -> None:
+        """Not of every single step."""
+        if self.window >= 2 * self._told or (self.window == self.width != self._told):
+            self._tell("answers came" if self.window < self.width else "the most that limits.concurrency allows")
+
+    def _tell(self, why: str) -> None:
+        self.note(f"{self.window} at a time instead of {self._told}: {why}")
+        self._told = self.window
 
     def _wait(self, now: float, seconds: float) -> None:
         self.until = max(self.until, now + seconds)

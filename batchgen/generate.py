@@ -109,7 +109,7 @@ class Errand:
         if not resumed:
             await buyer.purse.reserve(self._task)
         try:
-            async with buyer.lane.slot(buys=not resumed) as slot:
+            async with buyer.lane.slot(not resumed, buyer.purse.draw(self._task)) as slot:
                 if not resumed and buyer.purse.overdrawn:  # a cap was lowered meanwhile: it is to fit under that one
                     buyer.purse.cancel(self._task)
                     return 0.0

@@ -1,17 +1,16 @@
 """A run from open to close: recover, enqueue, drive an engine, close. What the verbs and the Python API share."""
 
-import json
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
-from batchgen import catalog, disk, hold, ledger, pretend, shelf
+from batchgen import catalog, disk, hold, ledger, pretend, progress, shelf
 from batchgen.attempt import Bench
 from batchgen.catalog import Provider
 from batchgen.client import Access
@@ -28,7 +27,7 @@ from batchgen.lane import FILES, Lane
 from batchgen.ledger import Ledger
 from batchgen.limits import Cap
 from batchgen.manifest import Manifest
-from batchgen.progress import Progress, Wait
+from batchgen.progress import Progress
 from batchgen.purse import Purse
 from batchgen.redact import redact
 from batchgen.settle import Policy
@@ -39,7 +38,6 @@ from batchgen.task import Attempt, AttemptState, TaskState
 from batchgen.text import clean
 from batchgen.wanted import Change
 
-NOTE_EVERY = 2.0  # seconds
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
 LOST = (
     "{folder} holds answers or images that its ledger knows nothing of: the ledger lacks what was written last. "
@@ -158,7 +156,7 @@ class Job:
         width = disk.open_files(FILES * limits.concurrency) // FILES
         if width < limits.concurrency:
             log.warning("only %d requests at a time at %s: raise ulimit -n", width, provider.identity)
-        return Lane(provider, bench, access, width, patient=limits.on_blocked == "wait")
+        return Lane(provider, bench, access, width, limits.on_blocked == "wait", limits.pace(provider), not limits.auto)
 
     async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> Ended:
         """Drive, and write down how it ended, however it ended."""
@@ -194,6 +192,8 @@ class Job:
             return ""
         purse = await self._purse(books, {lane.name: lane.provider for lane in lanes})
         self.progress.lanes, self.progress.purse = lanes, purse
+        for lane in lanes:
+            lane.recall(await books.quotas(lane.account))
         if self.progress.draining:
             self.drain()
         retry = self._order.manifest.retry
@@ -205,22 +205,12 @@ class Job:
         self.started.set()
         with alone():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._note_waits, books)
+                tasks.start_soon(progress.note, self.progress, books)
                 tasks.start_soon(helm.steer)
                 cap = await local.drive(buyers, resumed, self._supply)
                 tasks.cancel_scope.cancel()
+        await progress.learn(self.progress, books)
         return cap or helm.cap
-
-    async def _note_waits(self, books: Ledger) -> None:
-        """Write down what is waited for, as it changes, so that others can be told; it is no reason to stop."""
-        noted: list[Wait] = []
-        with suppress(StorageError):
-            while True:
-                await anyio.sleep(NOTE_EVERY)
-                waits = self.progress.waits()
-                if waits != noted:
-                    noted = waits
-                    await books.wait(json.dumps([asdict(wait) for wait in waits]))
 
     async def _recover(self, books: Ledger, spool: Spool) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""

@@ -1,29 +1,36 @@
-"""A lane: one provider and key, with its clients, its gate and breaker, and the tasks that wait for their next try."""
+"""A lane: one provider and key, its clients, its gate, pace and breaker, and the tasks that wait for their next try."""
 
 import asyncio
 import hashlib
+import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
 
+from batchgen import records
 from batchgen.attempt import Bench, Send
 from batchgen.catalog import Provider
 from batchgen.client import Access, Client, Sink
 from batchgen.dialects.base import NO_CREDIT
 from batchgen.errors import Blocked, ProviderError, Unknown, Unusable
-from batchgen.gate import LOST_MOST, PATIENCE, Gate
+from batchgen.gate import LOST_MOST, PATIENCE
 from batchgen.limits import Breaker
+from batchgen.pace import Draw, Learned
 from batchgen.redact import LEAST, redact
 from batchgen.task import Attempt
+from batchgen.throttle import Throttle
 from batchgen.wire import Reply, Request
 
 FILES = 3  # that an open request needs: its connection, its answer, and a share of what else is open
 A_LITTLE = 0.001  # seconds: a timer may be early by less
 AWAITED = {401, 402, 403, 429}  # what may change without a word from us: the key's rights, the credit
+CHANGES_MOST = 20  # of window and pace that are kept to be shown
+ONE = Draw()
+log = logging.getLogger("batchgen")
 
 
 class Stopped(Exception):
@@ -32,26 +39,42 @@ class Stopped(Exception):
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """Somebody's place in the queue before a lane."""
+    """Somebody's place in the queue before a lane, and what will be drawn from its limits."""
 
+    draw: Draw
     come: anyio.Event = field(default_factory=anyio.Event)
     admitted: bool = False
+    ticket: int = 0  # of the gate's, when it was let through
+    probe: bool = False  # whether that was to find out if the provider works again
 
 
 class Lane:
-    """`width` requests at most are open at once, each on a client of its own.
+    """`width` requests at most are open at once, each on a client of its own; no more are sent than `limits` a minute.
 
-    With `patient` a provider that wants a person, for the key or the credit, is tried now and then.
+    With `patient` a provider that wants a person, for the key or the credit, is tried now and then. With `eager` all of
+    the width is used as soon as one answer came, else it is found out how much of it is of use.
     """
 
-    def __init__(self, provider: Provider, bench: Bench, access: Access, width: int, patient: bool = False) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        bench: Bench,
+        access: Access,
+        width: int,
+        patient: bool = False,
+        limits: Mapping[str, float] | None = None,
+        eager: bool = False,
+    ) -> None:
         self.provider = provider
         self.name = provider.identity
         self.bench = bench
         self.width = width
         self.breaker = Breaker()
         self.chance = random.Random()
-        self.gate = Gate(width, self.chance)
+        self._throttle = Throttle(width, limits or {}, self.chance, self._note, eager)
+        self.gate, self.pace = self._throttle.gate, self._throttle.pace
+        self.recalled: list[Learned] = []  # of its limits, as the ledger holds it
+        self.changes: deque[tuple[str, str]] = deque(maxlen=CHANGES_MOST)  # when (UTC), and what of window or pace
         self.patient = patient
         self.room = anyio.CapacityLimiter(2 * width)  # for errands: one that waits leaves its slot to another
         self.paused = False
@@ -62,11 +85,12 @@ class Lane:
         self._halt, self._left = anyio.Event(), anyio.Event()
         self._fetching: deque[Turn] = deque()  # those who wait to fetch what is bought, and those who wait to buy
         self._buying: deque[Turn] = deque()
-        self._alarm = 0.0  # when the gate is looked at again, though nothing else happens
+        self._alarm = 0.0  # when gate and pace are looked at again, though nothing else happens
         self._idle: list[Client] = []  # the last one used goes first: few connections stay warm, the rest lapse
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "Lane":
+        self.pace.begin(_now())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -98,6 +122,11 @@ class Lane:
         self.gate.resize(width)
         self._admit()
 
+    def give(self, kind: str, per_minute: float) -> None:
+        """Send no more than so many a minute from now on."""
+        self.pace.give(_now(), kind, per_minute)
+        self._admit()
+
     async def refresh(self) -> None:
         """Close the connections that lie idle: after a sleep of the machine, they may lead nowhere."""
         idle, self._idle = self._idle, []
@@ -117,11 +146,19 @@ class Lane:
         else:
             self.stop()
 
+    def recall(self, learned: Iterable[Learned]) -> None:
+        """Begin with what an earlier run learned of the account's limits."""
+        self.recalled = [*learned]
+        self.pace.begin(_now(), self.recalled)
+
     @property
     def scope(self) -> str:
         """Who remembers an idempotency key: that host, for that account. Nothing where none is sent."""
-        if not self.provider.idempotency:
-            return ""
+        return self.account if self.provider.idempotency else ""
+
+    @property
+    def account(self) -> str:
+        """That host and that account, as a hash that tells neither."""
         account = "\n".join(f"{name}: {value}" for name, value in sorted(self._access.auth.items()))
         return hashlib.sha256(f"{self._access.base_url}\n{account}".encode()).hexdigest()[:16]
 
@@ -134,7 +171,7 @@ class Lane:
 
     def succeeded(self, ticket: int) -> None:
         """The provider answered as it should."""
-        self.gate.succeeded(ticket)
+        self._throttle.succeeded(ticket, self.open, self.queued)
         if ticket == self.gate.ticket and not self.stopped:
             self.blocked = None
         self._admit()
@@ -143,7 +180,7 @@ class Lane:
         """The provider, or the way to it, failed a request; where it never does anything else, the lane stops."""
         now, why = _now(), f"{error.status or ''} {error.code}".strip()
         if error.status == 429:
-            self.gate.limited(ticket, now, error.retry_after, why)
+            self._throttle.limited(ticket, now, error.retry_after, why, self.open)
         else:
             self.gate.troubled(ticket, now, error.retry_after, why, lost=isinstance(error, Unknown | Unusable))
         if self.gate.wasteful:
@@ -154,12 +191,12 @@ class Lane:
         self._admit()
 
     @asynccontextmanager
-    async def slot(self, buys: bool = True) -> AsyncIterator["Slot"]:
-        """An open request's place, once the gate lets it through; Stopped where none may be sent any more.
+    async def slot(self, buys: bool = True, draw: Draw = ONE) -> AsyncIterator["Slot"]:
+        """An open request's place, once gate and pace let it through; Stopped where none may be sent any more.
 
-        What is bought already waits for neither: its links do not last.
+        What is bought already waits for none of them: its links do not last.
         """
-        slot = Slot(self)
+        slot = Slot(self, draw)
         if buys:
             await slot.take(buys)
         elif self._left.is_set():
@@ -169,9 +206,9 @@ class Lane:
         finally:
             slot.leave()
 
-    async def lend(self, buys: bool) -> Client:
-        """A client, in turn. Those who fetch what is bought wait for a place alone, whatever gate and lane do."""
-        turn, queue = Turn(), self._buying if buys else self._fetching
+    async def lend(self, turn: Turn, buys: bool) -> Client:
+        """A client, in turn. Those who fetch what is bought wait for a place alone, whatever gate, pace and lane do."""
+        queue = self._buying if buys else self._fetching
         queue.append(turn)
         self._admit()
         try:
@@ -198,22 +235,33 @@ class Lane:
             self._let(self._buying.popleft(), False)
         if not self._buying or self.paused:
             return
-        most = self.gate.most(_now())
-        while self._buying and self.open < most:
+        now, wait = _now(), None
+        while self._buying and (wait := self._throttle.wait(now, self.open, self._buying[0].draw)) == 0:
+            self._throttle.draw(now, self._buying[0].draw)
             self._let(self._buying.popleft(), True)
-        if self._buying and self._alarm <= _now() < self.gate.until:
-            self._alarm = self.gate.until + A_LITTLE
+        if self._buying and wait and not now < self._alarm <= now + wait + A_LITTLE:  # no look comes earlier
+            self._alarm = now + wait + A_LITTLE
             asyncio.get_running_loop().call_at(self._alarm, self._admit)
 
     def _let(self, turn: "Turn", admitted: bool) -> None:
-        turn.admitted = admitted
+        turn.admitted, turn.ticket, turn.probe = admitted, self.gate.ticket, self.gate.closed
         self.open += admitted
         turn.come.set()
 
     @property
     def queued(self) -> int:
-        """How many wait for the gate."""
+        """How many wait for gate or pace."""
         return len(self._buying)
+
+    @property
+    def slowness(self) -> str:
+        """What those wait for who wait for the pace, in words; else nothing."""
+        return self.pace.why(_now()) if self._buying and not self.gate.why else ""
+
+    def _note(self, what: str) -> None:
+        """A change of window or pace, for the log and for whoever asks."""
+        log.info("%s: %s", self.name, what)
+        self.changes.append((records.now(), what))
 
     def take_back(self, client: Client) -> None:
         self._idle.append(client)
@@ -230,7 +278,11 @@ class Lane:
             headers["idempotency-key"] = attempt.purchase
 
         async def send(request: Request, sink: Sink) -> Reply:
-            return await slot.send(request, sink, headers if request.auth else {})
+            sent = _now()
+            reply = await slot.send(request, sink, headers if request.auth else {})
+            if request.auth and not request.handle:
+                self._throttle.heard(_now(), reply, slot.draw, sent)
+            return reply
 
         return send
 
@@ -272,17 +324,18 @@ def _remedy(error: Blocked, provider: Provider) -> str:
 class Slot:
     """One request's place and client, free again as soon as the answer is on the disk: reading it needs neither."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, draw: Draw = ONE) -> None:
         self._lane = lane
+        self.draw = draw
         self._client: Client | None = None
-        self.ticket = 0  # of the gate's, when it was let through
-        self.probe = False  # whether that was to find out if the provider works again
+        self.ticket, self.probe = 0, False  # as in its turn
 
     async def take(self, buys: bool = False) -> Client:
         if self._client is None:
-            self._client = await self._lane.lend(buys)
+            turn = Turn(self.draw)
+            self._client = await self._lane.lend(turn, buys)
             if buys:
-                self.ticket, self.probe = self._lane.gate.ticket, self._lane.gate.closed
+                self.ticket, self.probe = turn.ticket, turn.probe
         return self._client
 
     async def send(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:

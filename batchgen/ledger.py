@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from batchgen import __version__, books, commit, decide, disk, records
 from batchgen.errors import StorageError
+from batchgen.pace import Learned
 from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant
 from batchgen.wanted import Wanted
 
@@ -100,10 +101,25 @@ class Ledger:
         """The run that this process is, as control.name tells it by its row."""
         return f"{self.run}/{os.getpid()}/{socket.gethostname()}"
 
-    async def wait(self, waits: str) -> None:
-        """Note what is waited for, as JSON, for those who look at the ledger."""
-        sql = "UPDATE runs SET waits = ? WHERE id = ?"
-        await self._write(lambda db: db.execute(sql, (waits, self.run)).rowcount)
+    async def wait(self, waits: str, throttle: str) -> None:
+        """Note what is waited for, and how fast the lanes go, as JSON, for those who look at the ledger."""
+        sql = "UPDATE runs SET waits = ?, throttle = ? WHERE id = ?"
+        await self._write(lambda db: db.execute(sql, (waits, throttle, self.run)).rowcount)
+
+    async def quotas(self, scope: str) -> list[Learned]:
+        """What earlier runs learned of an account's limits."""
+        sql = "SELECT kind, per_minute, source FROM quotas WHERE scope = ?"
+        return await self._write(lambda db: [Learned(*row) for row in db.execute(sql, (scope,)).fetchall()])
+
+    async def learn(self, scope: str, lane: str, learned: Sequence[Learned]) -> None:
+        """Remember all that is known of an account's limits now."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM quotas WHERE scope = ?", (scope,))
+            rows = [(scope, each.kind, lane, each.per_minute, each.source, records.now()) for each in learned]
+            db.executemany("INSERT INTO quotas VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+        await self._write(work)
 
     async def end(self, exit_code: int, reason: str) -> None:
         await self._write(

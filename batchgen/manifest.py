@@ -16,13 +16,16 @@ from batchgen.document import Document, Loc
 from batchgen.endpoint import Doors
 from batchgen.errors import ManifestError
 from batchgen.form import LimitsForm, OutputForm, RetryForm, TopForm, check, section
-from batchgen.problems import Problems, nearest
+from batchgen.problems import Problems, nearest, not_one_of
+from batchgen.quota import KINDS
 from batchgen.readers import Feed
 from batchgen.sources import Frame, Place, Source
 from batchgen.task import Operation, Variant
 
 PATH_NAMES = frozenset({"slug", "sample", "key", "name", "number", "id", "model", "provider"})
 """What every output path can use, beside the request's parameters."""
+PACES = {kind: f"{kind}_per_minute" for kind in KINDS}
+"""What limits a pace, and its key."""
 WORDS: tuple[Loc, ...] = (("name",), ("project",), ("provider",), ("model",), ("output", "path"))
 """Text of one word, behind which comments are usual."""
 
@@ -36,7 +39,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`concurrency` at each provider, `budget` in nano-dollars, `timeout` in seconds."""
+    """`concurrency` at each provider, `budget` in nano-dollars, `timeout` in seconds.
+
+    `paces`: how many images, requests or tokens a minute, by kind, at the provider of that name ("": at each).
+    """
 
     concurrency: int
     budget: int | None
@@ -44,6 +50,19 @@ class Limits:
     timeout: float
     on_blocked: Literal["stop", "wait"]
     until: Until | None = None
+    paces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    auto: bool = False  # whether the run finds out how much of `concurrency` is of use
+
+    def pace(self, provider: Provider) -> dict[str, float]:
+        """What is a provider's, by kind, a minute."""
+        found = {kind: rate(each, provider) for kind, each in self.paces.items()}
+        return {kind: each for kind, each in found.items() if each}
+
+
+def rate(rates: Mapping[str, int], provider: Provider) -> float:
+    """Which of them, by provider's name, is that provider's; that under "" is everybody's. 0: none."""
+    names = provider.name, provider.identity, provider.identity.removeprefix("sandbox:"), ""
+    return float(next((rates[name] for name in names if name in rates), 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +182,7 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     frame = Frame(operation, wanted.providers, wanted.taken, wanted.judged, wanted.open, asked)
     found = sources.read(value.get("prompts"), Place(file.parent, look, setup.stdin), frame, problems)
     _check_path(asked, wanted, found, problems)
+    _check_paces(limits, wanted.providers, problems)
     problems.settle()
     assert top and limits and retry and output  # noqa: PT018 (a None has told its problems)
     variants = tuple(combinations.variant(cell, wanted.defaults, operation) for cell in wanted.cells)
@@ -179,13 +199,25 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
         variants=variants,
         sources=found,
         samples=top.samples,
-        limits=Limits(
-            limits.concurrency, limits.budget, limits.images, limits.timeout, limits.on_blocked, limits.until
-        ),
+        limits=_limits(limits, auto=section(value, "limits").get("concurrency") == "auto"),
         retry=Retry(retry.attempts, retry.on_unknown, _allowance(retry)),
         output_path=output.path,
         partials=output.partials,
     )
+
+
+def _limits(form: LimitsForm, auto: bool = False) -> Limits:
+    paces = {kind: rates for kind, name in PACES.items() if (rates := getattr(form, name))}
+    return Limits(form.concurrency, form.budget, form.images, form.timeout, form.on_blocked, form.until, paces, auto)
+
+
+def _check_paces(form: LimitsForm | None, providers: Sequence[Provider], problems: Problems) -> None:
+    """Whether those whose pace is named are there."""
+    known = {name for each in providers for name in (each.name, each.identity.removeprefix("sandbox:")) if name}
+    for kind, rates in (_limits(form).paces if form and known else {}).items():
+        for name in rates.keys() - known - {""}:
+            says = f"no provider of this manifest is called that: {not_one_of(name, sorted(known))}"
+            problems.add(("limits", PACES[kind], name), says, key=True)
 
 
 def _check_words(problems: Problems) -> None:

@@ -1,16 +1,24 @@
 """How far a run is, for whoever watches it."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import anyio
+
 from batchgen.deadline import Deadline
+from batchgen.errors import StorageError
 from batchgen.lane import Lane
+from batchgen.ledger import Ledger
+from batchgen.pace import SOURCES, Learned, figure
 from batchgen.purse import Purse
 from batchgen.task import ImageState, Settlement, Task, TaskState
 
+NOTE_EVERY = 2.0  # seconds
 OVER = frozenset({TaskState.DONE, TaskState.REFUSED, TaskState.FAILED, TaskState.HELD})
 
 
@@ -26,6 +34,21 @@ class Wait:
     def __str__(self) -> str:
         then = f", until {self.until[11:19]} UTC" if self.until else ""
         return f"{self.tasks} wait: {self.why}{then}"
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Of a lane: how many requests may be open, how many at most, the limits a minute, and the last changes (UTC)."""
+
+    lane: str
+    window: int
+    width: int
+    pace: tuple[Learned, ...]
+    changes: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        limits = (f"{figure(each.per_minute, each.kind)} by {SOURCES[each.source]}" for each in self.pace)
+        return f"{self.window} of {self.width} requests at a time" + "".join(f", {limit}" for limit in limits)
 
 
 @dataclass(slots=True)
@@ -74,11 +97,40 @@ class Progress:
         """Why tasks wait for their next try, and how many do; and those that no gate lets through."""
         return [wait for lane in self.lanes for wait in _waits(lane)]
 
+    def throttle(self) -> list[Throttle]:
+        """How wide and how fast each lane goes, and what changed that last."""
+        return [
+            Throttle(lane.name, lane.gate.window, lane.width, tuple(lane.pace.limits()), tuple(lane.changes))
+            for lane in self.lanes
+        ]
+
+
+async def note(progress: Progress, books: Ledger) -> None:
+    """Write down what is waited for and what is learned, as it changes, so that others can be told."""
+    noted: tuple[list[Wait], list[Throttle]] = ([], [])
+    with suppress(StorageError):  # it is no reason to stop
+        while True:
+            await anyio.sleep(NOTE_EVERY)
+            found = progress.waits(), progress.throttle()
+            if found != noted:
+                noted = found
+                await books.wait(*(json.dumps([asdict(each) for each in some]) for some in found))
+                await learn(progress, books)
+
+
+async def learn(progress: Progress, books: Ledger) -> None:
+    """Remember what the providers' limits are, for the next run; a full disk is no reason to stop."""
+    with suppress(StorageError):
+        for lane in progress.lanes:
+            if (learned := lane.pace.learned) != lane.recalled:
+                await books.learn(lane.account, lane.name, learned)
+                lane.recalled = learned
+
 
 def _waits(lane: Lane) -> Iterator[Wait]:
     yield from (Wait(lane.name, why, count) for why, count in Counter(lane.waiting.values()).items())
-    if lane.gate.why and lane.queued:
-        yield Wait(lane.name, lane.gate.why, lane.queued, _clock(lane.gate.until))
+    if lane.queued and (why := lane.gate.why or lane.slowness):
+        yield Wait(lane.name, why, lane.queued, _clock(lane.gate.until))
 
 
 def _clock(until: float) -> str:

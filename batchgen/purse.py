@@ -9,6 +9,7 @@ from batchgen import catalog, costs
 from batchgen.costs import Money, Quote
 from batchgen.limits import Cap
 from batchgen.manifest import Retry, Share
+from batchgen.pace import Draw
 from batchgen.records import NO_RELIEF, Relief
 from batchgen.task import Attempt, AttemptState, Settlement, Task, Variant
 
@@ -41,6 +42,7 @@ class Purse:
     _open: int = 0
     _changed: anyio.Event = field(default_factory=anyio.Event)
     _quotes: dict[int, tuple[Variant, Quote | None]] = field(default_factory=dict)
+    _tokens: dict[int, tuple[Variant, float]] = field(default_factory=dict)
     _set_aside: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and images, by the key of a task
     _charged: dict[int, int] = field(default_factory=dict)  # by a variant's id(): the most beyond its quote
 
@@ -60,6 +62,14 @@ class Purse:
         high = max(money.high, self._charged.get(id(task.variant), 0))
         aside, images = self._set_aside.get(task.key, (0, 0))
         return replace(money, high=aside if images else high)  # what is set aside stays so, whatever is learnt
+
+    def draw(self, task: Task) -> Draw:
+        """What the task takes of a provider's limits; tokens as they are expected."""
+        known = self._tokens.get(id(task.variant))
+        if known is None:
+            known = task.variant, costs.tokens(task.variant, self.providers[task.variant.provider])
+            self._tokens[id(task.variant)] = known
+        return Draw(task.variant.images, known[1] + costs.text_tokens(len(task.prompt.encode())) + task.input_tokens)
 
     def recap(self, budget: int | None = None, images: int | None = None) -> None:
         """Other caps, by a person's word: it is newer than what was agreed to. Those who wait look again."""

@@ -28,8 +28,19 @@ CREATE TABLE runs (               -- every time a process worked on this folder
   host TEXT NOT NULL,
   exit_code INTEGER,
   reason TEXT NOT NULL DEFAULT '',
-  waits TEXT NOT NULL DEFAULT '[]'  -- JSON: what it waits for while it works
+  waits TEXT NOT NULL DEFAULT '[]',  -- JSON: what it waits for while it works
+  throttle TEXT NOT NULL DEFAULT '[]'  -- JSON: how wide and how fast each lane goes, and what changed that last
 ) STRICT;
+
+CREATE TABLE quotas (             -- what providers allow, as it was learned; manifests say it otherwise
+  scope TEXT NOT NULL,            -- a hash of host and account
+  kind TEXT NOT NULL CHECK (kind IN ('images', 'requests', 'tokens')),
+  lane TEXT NOT NULL,
+  per_minute REAL NOT NULL,
+  source TEXT NOT NULL CHECK (source IN ('headers', 'words', 'rate')),
+  learned_at TEXT NOT NULL,
+  PRIMARY KEY (scope, kind)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE prompts (
   id INTEGER PRIMARY KEY,

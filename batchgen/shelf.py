@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen import books, records
+from batchgen.pace import Learned
 from batchgen.task import TaskState, Variant
 
 Known = tuple[str, int, str, str]
@@ -111,6 +112,14 @@ class Shelf:
         """The providers that are still owed an answer, or hold one."""
         sql = "SELECT DISTINCT lane FROM attempts WHERE state IN ('sending', 'accepted')"
         return {row[0] for row in self.db.execute(sql)}
+
+    def quotas(self) -> dict[str, list[Learned]]:
+        """What was learned last of each lane's limits."""
+        sql = "SELECT lane, kind, per_minute, source FROM quotas ORDER BY learned_at"
+        found: dict[str, dict[str, Learned]] = {}
+        for lane, *learned in self.db.execute(sql).fetchall():
+            found.setdefault(lane, {})[learned[0]] = Learned(*learned)
+        return {lane: [*each.values()] for lane, each in found.items()}
 
     def spent(self) -> int:
         """What all attempts ever made may have cost at most; nano-dollars."""

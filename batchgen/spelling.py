@@ -8,6 +8,7 @@ from typing import Any
 
 from batchgen import catalog, sizes
 from batchgen.catalog import Parameter, Price
+from batchgen.values import RATE_MOST
 
 Schema = dict[str, Any]
 
@@ -42,6 +43,13 @@ _WORD = {"type": ["string", "number"]}
 _CONDITIONS = {"additionalProperties": {"type": "array", "items": _WORD}}
 _DURATION = spelled(_TIME, "A time such as 90s, 10m or 1h", "number", exclusiveMinimum=0, maximum=86_400)
 _UNTIL = spelled(_CLOCK, 'A time such as "07:00" or "2026-11-22 07:00"', "integer", minimum=0, maximum=86_399)  # 7:00
+_PER_MINUTE = spelled("[0-9]{1,18}", "A whole number", "integer", minimum=1, maximum=RATE_MOST)
+_RATES = {
+    **_PER_MINUTE,
+    "type": [*_PER_MINUTE["type"], "object"],
+    "minProperties": 1,
+    "additionalProperties": _PER_MINUTE,
+}
 _ENTRY: Mapping[str, Schema] = {
     "idempotency": _DURATION,
     "links": {"items": spelled(_HOST, "A host such as cdn.example.com, *.example.com or *")},
@@ -67,7 +75,13 @@ MORE: Mapping[str, Mapping[str, Schema]] = {
     "Parameter": {"default": _WORD, "values": {"items": _WORD}, "least": _BOUND, "most": _BOUND},
     "Intake": {"square": _FLAG, "mask_needed": _FLAG},
     "Rule": {"if": _CONDITIONS, "then": _CONDITIONS},
-    "LimitsForm": {"budget": _DOLLARS, "timeout": _DURATION, "until": _UNTIL},
+    "LimitsForm": {
+        "concurrency": spelled("[0-9]{1,18}|auto", "A whole number, or auto", "integer", minimum=1, maximum=1_000),
+        **dict.fromkeys(("images_per_minute", "requests_per_minute", "tokens_per_minute"), _RATES),
+        "budget": _DOLLARS,
+        "timeout": _DURATION,
+        "until": _UNTIL,
+    },
     "RetryForm": {
         "duplicate_allowance": spelled(f"{_NUMBER}|{_SHARE}", "A share such as 1%, or USD", "number", minimum=0)
     },

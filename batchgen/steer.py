@@ -17,6 +17,7 @@ from batchgen.deadline import Clocks, Deadline, Until
 from batchgen.errors import ManifestError
 from batchgen.folder import Folder
 from batchgen.lane import FILES, Lane
+from batchgen.manifest import PACES, rate
 from batchgen.purse import Purse
 from batchgen.text import clean
 
@@ -129,6 +130,18 @@ class Helm:
         for lane in self.lanes:
             lane.resize(width)
 
+    def slow(self, kind: str, rates: Mapping[str, int]) -> None:
+        """So many a minute at the providers that are named."""
+        for lane in self.lanes:
+            if per_minute := rate(rates, lane.provider):
+                lane.give(kind, per_minute)
+
+    def paced(self, kind: str) -> str:
+        """The limits of that kind, of each lane that has one."""
+        given = {lane.name: lane.pace.given[kind] for lane in self.lanes if kind in lane.pace.given}
+        each = [f"{limit:,.0f}" if len(self.lanes) == 1 else f"{name} {limit:,.0f}" for name, limit in given.items()]
+        return ", ".join(each) or "none"
+
     def move(self, until: Until) -> None:
         self.deadline.move(until, time.time())
 
@@ -151,8 +164,13 @@ class Dial:
     turn: Callable[[Helm, Any], None]
 
 
+def _rates(kind: str) -> Dial:
+    return Dial(lambda helm: helm.paced(kind), lambda helm, rates: helm.slow(kind, rates))
+
+
 DIALS: Mapping[str, Dial] = {
     "concurrency": Dial(lambda helm: str(max(lane.width for lane in helm.lanes)), Helm.widen),
+    **{name: _rates(kind) for kind, name in PACES.items()},
     "budget": Dial(
         lambda helm: _budget(helm.purse),
         lambda helm, budget: helm.purse.recap(budget=budget),

@@ -1,6 +1,7 @@
 """How single values of a manifest are read: words, names, addresses, amounts, times; ValueError says what is wrong."""
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
@@ -14,6 +15,9 @@ from batchgen.problems import not_one_of, shown, unfit
 NANO = 10**9
 """Money is counted in nano-dollars."""
 USD_MOST = 10**12
+AUTO = 32
+"""Requests at once where `auto` leaves it to the run: the window finds out how many of them are of use."""
+RATE_MOST = 10**9  # a minute
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
@@ -79,6 +83,27 @@ def whole(value: object) -> object:
     return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) else value
 
 
+def concurrency(value: object) -> object:
+    """A number, or `auto`: as many as are of use, up to a bound."""
+    return AUTO if value == "auto" else whole(value)
+
+
+def rates(value: object) -> Mapping[str, int]:
+    """So many a minute at every provider, which is named "", or at each of those named."""
+    if not isinstance(value, dict):
+        return {"": _rate(value)}
+    if not value:
+        raise ValueError("is empty: {openai: 20}, or one number for every provider")
+    return {str(name): _rate(each, f"{name}: ") for name, each in value.items()}
+
+
+def _rate(value: object, where: str = "") -> int:
+    found = whole(value)
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= RATE_MOST:
+        raise ValueError(f"{where}{shown(value)} is not a whole number from 1 to {RATE_MOST:,}{plainly(value)}")
+    return found
+
+
 def usd(value: object) -> int:
     try:
         amount = Decimal(str(value))
@@ -134,3 +159,4 @@ Word = Annotated[object, AfterValidator(_word)]
 Name = Annotated[object, AfterValidator(_name)]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 Link = Annotated[str, AfterValidator(_link)]
+Rates = Annotated[Mapping[str, int], BeforeValidator(rates)]

@@ -51,7 +51,7 @@ def test_every_mistake_is_told_at_once() -> None:
         "batchgen set: concurrency: 0 is less than 1",
         "batchgen set: images: is empty: give a value, or leave the key out",
         "batchgen set: paused: 'no' is neither true nor false",
-        "batchgen set: timeout: 'timeout' is not one of concurrency, budget, images, until, paused",
+        f"batchgen set: timeout: 'timeout' is not one of {', '.join(control.KEYS)}",
         'batchgen set: until: \'7am\' is not a time such as "07:00" or "2026-11-22 07:00", '
         "by the clock of this machine",
     ]

@@ -221,6 +221,14 @@ TIMES = {
         10_000 * 10 / 100,
         "this machine: 100 images a second",
     ),
+    "a limit that is slower": Timed(
+        {"request": {"quality": "low", "n": 2}, "samples": 40, "limits": {"images_per_minute": {"openai": 20}}},
+        240,
+        "limits.images_per_minute: 20 a minute at openai",
+    ),
+    "a limit that is not": Timed(
+        {"request": {"quality": "low"}, "samples": 16, "limits": {"requests_per_minute": 60}}, 60, AT_ONCE
+    ),
     "a model that nobody timed": Timed(
         {"matrix": {"model": ["gpt-image-2", "gpt-image-1.5"]}}, None, "not known before the first answers"
     ),

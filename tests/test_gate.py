@@ -10,12 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.gate import BLOCKED_MOST, CREDIT, FIRST, PATIENCE, Gate
+from batchgen.gate import BLOCKED_MOST, CREDIT, FIRST, MANY, PATIENCE, Gate, Spread
 from batchgen.limits import BACKOFF_MOST, HINT_MOST, backoff
 
 Weather = Callable[[float], str]
 """What becomes of a request that is answered at that moment: ok, 429, 500 or refused."""
 FAIR = "ok"
+
+
+def most(gate: Gate, now: float) -> int:
+    """How many requests may be open now."""
+    return gate.window if now >= gate.until else 0
 
 
 @dataclass
@@ -44,7 +49,7 @@ class Night:
     def pass_(self) -> "Night":
         now, done = 0.0, 0
         while done < self.tasks:
-            while self._queue and self._open < self.gate.most(now):
+            while self._queue and self._open < most(self.gate, now):
                 self._send(self._queue.pop(), now)
             wakes = [self.gate.until] if self._queue and self.gate.until > now else []
             if self._events and (not wakes or self._events[0][0] <= wakes[0]):
@@ -97,7 +102,7 @@ def test_s4_n19_ten_minutes_of_trouble_cost_no_more_than_a_tenth_of_the_requests
     assert len(night.requests) <= 1.1 * night.tasks
     fair = Night(lambda now: FAIR).pass_()
     assert night.ended < fair.ended + 600 + 2 * BACKOFF_MOST + 60, "and it goes on by itself, as fast as before"
-    assert night.gate.most(night.ended) >= night.width / 2
+    assert most(night.gate, night.ended) >= night.width / 2
 
 
 def test_n20_a_network_that_is_away_for_two_hours_is_asked_for_about_once_a_minute() -> None:
@@ -132,14 +137,14 @@ def test_s1_a_rate_limit_halves_the_lane_once_for_all_that_ran_into_it() -> None
     gate = Gate(32)
     for _ in range(32):
         gate.succeeded(gate.ticket)
-    assert gate.most(0.0) == 32
+    assert most(gate, 0.0) == 32
     old = gate.ticket
     for _ in range(32):
         gate.limited(old, 10.0, 2.0, "429")
-    assert gate.most(10.0) == 0, "nobody is let through before the time that the provider named"
-    assert gate.most(20.0) == 16
+    assert most(gate, 10.0) == 0, "nobody is let through before the time that the provider named"
+    assert most(gate, 20.0) == 16
     gate.limited(gate.ticket, 20.0, None, "429")
-    assert gate.most(100.0) == 1, "half was too much as well"
+    assert most(gate, 100.0) == 1, "half was too much as well"
 
 
 def test_a_single_rate_limit_is_its_own_requests_alone() -> None:
@@ -148,7 +153,54 @@ def test_a_single_rate_limit_is_its_own_requests_alone() -> None:
         gate.limited(gate.ticket, 0.0, 5.0, "429")
         for _ in range(5):
             gate.succeeded(gate.ticket)
-    assert gate.most(0.0) == 4
+    assert most(gate, 0.0) == 4
+
+
+def test_troubles_keep_a_lane_from_doubling_and_never_narrow_it() -> None:
+    gate = Gate(32)
+    for _ in range(4):
+        gate.troubled(gate.ticket, 0.0, None, "500")
+    for _ in range(4):
+        gate.succeeded(gate.ticket)
+    assert most(gate, 0.0) == FIRST, "one success each"
+    for _ in range(4):
+        gate.succeeded(gate.ticket)
+    assert most(gate, 0.0) == 2 * FIRST
+
+
+def test_a_window_that_is_not_used_up_does_not_grow() -> None:
+    gate = Gate(32)
+    for _ in range(50):
+        gate.succeeded(gate.ticket, used=False)
+    assert most(gate, 0.0) == FIRST
+
+
+def test_where_a_slower_pace_takes_care_of_rate_limits_nothing_is_narrowed() -> None:
+    told: list[str] = []
+    gate = Gate(8, note=told.append)
+    ticket = gate.ticket
+    for _ in range(5):
+        gate.limited(ticket, 0.0, 9.0, "429", lambda: True)
+    assert (most(gate, 0.0), gate.ticket > ticket, told) == (FIRST, True, [])
+    for _ in range(9):
+        gate.limited(gate.ticket, 0.0, 9.0, "429", lambda: False)
+    assert (most(gate, 20.0), told) == (1, ["2 at a time instead of 4: 429", "1 at a time instead of 2: 429"])
+
+
+@given(st.floats(0.01, 100), st.integers(1, 32), st.integers(2, 60))
+def test_where_no_limit_is_known_requests_are_spread_over_half_of_what_an_answer_takes(
+    latency: float, window: int, requests: int
+) -> None:
+    spread, now = Spread(), 0.0
+    for _ in range(100):
+        assert spread.wait(now, window) == 0, "nothing is known yet"
+    spread.answered(latency)
+    for _ in range(requests):
+        now += spread.wait(now, window) * 1.000001
+        spread.draw()
+    rate, burst = window / latency, max(1.0, window / 4)
+    assert requests - burst - 1 <= now * 2 * rate + 1
+    assert now <= requests / (2 * rate) + 1e-6 * requests * latency, "and twice as fast as they can be answered"
 
 
 def test_an_answer_from_before_a_limit_does_not_open_the_gate() -> None:
@@ -156,10 +208,10 @@ def test_an_answer_from_before_a_limit_does_not_open_the_gate() -> None:
     old = gate.ticket
     for _ in range(3):
         gate.limited(old, 0.0, None, "429")
-    narrow = gate.most(100.0)
+    narrow = most(gate, 100.0)
     for _ in range(20):
         gate.succeeded(old)
-    assert gate.most(100.0) == narrow
+    assert most(gate, 100.0) == narrow
 
 
 def test_a_few_troubles_among_successes_close_nothing() -> None:
@@ -167,7 +219,7 @@ def test_a_few_troubles_among_successes_close_nothing() -> None:
     for _ in range(200):
         gate.troubled(gate.ticket, 0.0, None, "500")
         gate.succeeded(gate.ticket)
-    assert (gate.most(0.0), gate.closed) == (8, False)
+    assert (most(gate, 0.0), gate.closed) == (8, False)
 
 
 def test_a_closed_gate_lets_one_through_at_a_time_after_ever_longer_waits() -> None:
@@ -176,14 +228,14 @@ def test_a_closed_gate_lets_one_through_at_a_time_after_ever_longer_waits() -> N
         gate.troubled(gate.ticket, now, None, "502")
     for _ in range(40):
         assert gate.closed
-        assert gate.most(gate.until) == 1, "a single probe"
+        assert most(gate, gate.until) == 1, "a single probe"
         waits.append(gate.until - now)
         now = gate.until
         gate.troubled(gate.ticket, now, None, "502")
     assert max(waits) <= BACKOFF_MOST
     assert sum(waits[20:]) > 10 * BACKOFF_MOST / 2, "they grow"
     gate.succeeded(gate.ticket)
-    assert (gate.closed, gate.most(gate.until), gate.why) == (False, 2, "")
+    assert (gate.closed, most(gate, gate.until), gate.why) == (False, 2, "")
 
 
 @settings(deadline=None)
@@ -200,7 +252,7 @@ def test_a_provider_that_wants_a_person_is_tried_now_and_then_and_ever_more_rare
     for _ in range(12):
         gate.blocked(gate.ticket, now, "401 invalid_api_key")
         gate.blocked(gate.ticket - 1, now, "401 invalid_api_key")  # another worker's, on its way before
-        assert gate.most(gate.until) == 1
+        assert most(gate, gate.until) == 1
         waits.append(gate.until - now)
         now = gate.until
     assert 50 < waits[0] < 70
@@ -221,22 +273,22 @@ def test_no_trouble_is_waited_for_without_end() -> None:
 def test_another_width_is_taken_at_once_by_a_window_that_was_never_narrowed() -> None:
     gate = Gate(FIRST, random.Random(1))
     gate.resize(32)
-    assert gate.most(0.0) == 32
+    assert most(gate, 0.0) == 32
     gate.resize(2)
-    assert gate.most(0.0) == 2
+    assert most(gate, 0.0) == 2
     gate.succeeded(gate.ticket)
-    assert gate.most(0.0) == 2
+    assert most(gate, 0.0) == 2
 
 
 def test_another_width_does_not_widen_a_window_that_was_narrowed() -> None:
     gate = Gate(8, random.Random(1))
     for _ in range(4):
         gate.succeeded(gate.ticket)
-    for _ in range(5):
+    for _ in range(MANY):
         gate.limited(gate.ticket, 0.0, None, "429")
-    narrow = gate.most(BACKOFF_MOST + 1)
+    narrow = most(gate, BACKOFF_MOST + 1)
     gate.resize(32)
-    assert gate.most(BACKOFF_MOST + 1) == narrow < 8
+    assert most(gate, BACKOFF_MOST + 1) == narrow < 8
     gate.resize(1)
     gate.resize(32)
-    assert gate.most(BACKOFF_MOST + 1) == 1, "there is trouble still"
+    assert most(gate, BACKOFF_MOST + 1) == 1, "there is trouble still"

@@ -32,7 +32,8 @@ job        report        verify
 steer
 consent
 engines.local  forecast      enqueue
-generate   progress      compare
+generate   progress      schedule
+compare
 lane       expand        causes        hold
 purse      paths         settle
 supply
@@ -42,17 +43,17 @@ dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dia
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
 control
 dialects.base  endpoint  parameters    body          spelling
-form       sizes         inputs        links         variables   reconcile
-values
-catalog    problems      folder        readers     statement
-document   gate          wire          disk          records       commit      books             pretend
+form       sizes         inputs        links         variables   reconcile           throttle
+values     pace
+catalog    problems      folder        readers     statement         quota
+document   gate          wire          disk          records       commit      books             pretend   bucket
 task       errors        limits        text          deadline         template         wording   redact   connection
 """
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
-    "anyio": "client body links commit attempt finisher lane purse supply enqueue generate engines steer job pretend "
-    "api commands sandbox",
+    "anyio": "client body links commit attempt finisher lane purse supply enqueue generate progress engines steer job "
+    "pretend api commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
     "httpx": "client connection",

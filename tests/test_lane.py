@@ -21,6 +21,7 @@ from batchgen.finisher import Finisher
 from batchgen.generate import Buyer
 from batchgen.lane import Lane, Stopped
 from batchgen.limits import Cap
+from batchgen.pace import HEADERS, Draw, Learned
 from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
@@ -81,6 +82,47 @@ async def test_c8_who_waits_for_the_gate_is_let_through_in_turn(tmp_path: Path) 
             for number in range(10):
                 tasks.start_soon(work, one, number)
     assert came == list(range(10)), "retries and fresh tasks alike"
+
+
+async def test_who_waits_for_the_pace_is_let_through_in_turn_large_requests_too(tmp_path: Path) -> None:
+    came: list[tuple[float, int]] = []
+
+    async def work(one: Lane, images: int) -> None:
+        async with one.slot(draw=Draw(images)):
+            came.append((anyio.current_time(), images))
+
+    wanted = [1] * 8 + [12] + [1] * 3
+    async with lane(tmp_path, width=8) as one:
+        one.recall([Learned("images", 1_200, HEADERS)])
+        async with anyio.create_task_group() as tasks:
+            for images in wanted:
+                tasks.start_soon(work, one, images)
+            await anyio.wait_all_tasks_blocked()
+            assert (one.queued, one.slowness) == (4, "pace: 1,200 images a minute")
+            tasks.start_soon(work, one, 20)
+    assert [images for _, images in came] == [*wanted, 20], "the large one as well as those behind it"
+    assert came[-1][0] - came[0][0] >= 0.9 * sum(wanted) / 20
+
+
+async def test_who_was_let_through_before_the_gate_narrowed_left_before(tmp_path: Path) -> None:
+    """Though it may come to send only afterwards: what becomes of it says nothing of the narrower gate."""
+    tickets: list[int] = []
+
+    async def work(one: Lane) -> None:
+        async with one.slot() as slot:
+            tickets.append(slot.ticket)
+
+    async def narrow(one: Lane) -> None:
+        for _ in range(3):
+            one.gate.limited(one.gate.ticket, anyio.current_time(), 0.01, "429")
+        assert one.open == 1
+        assert tickets == []
+
+    async with lane(tmp_path, width=8) as one, anyio.create_task_group() as tasks:
+        before = one.gate.ticket
+        tasks.start_soon(work, one)
+        tasks.start_soon(narrow, one)
+    assert tickets == [before] != [one.gate.ticket]
 
 
 async def test_what_is_bought_is_fetched_whatever_gate_and_lane_say(tmp_path: Path) -> None:

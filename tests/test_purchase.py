@@ -124,11 +124,12 @@ def test_tasks_that_always_fail_end_though_the_gate_is_closed(
 
 
 def test_a_ledger_that_takes_no_notes_stops_no_run(bad: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def full(ledger: Ledger, waits: str) -> None:
+    async def full(self: object, *noted: object) -> None:
         raise StorageError("no room for a note")
 
-    monkeypatch.setattr("batchgen.job.NOTE_EVERY", 0.05)
+    monkeypatch.setattr("batchgen.progress.NOTE_EVERY", 0.05)
     monkeypatch.setattr(Ledger, "wait", full)
+    monkeypatch.setattr(Ledger, "learn", full)
     world = bad("--script", "429", "--latency", "0.3")
     assert world.run(prompts=many(4)).exit_code == 0
 

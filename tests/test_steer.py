@@ -20,7 +20,7 @@ from world import World, environment, eventually, many
 
 from batchgen import control, offer
 from batchgen.commands.progress import next_command, outlook
-from batchgen.commands.set import command
+from batchgen.commands.set import HOW, command
 from batchgen.control import Answer, Asked
 from batchgen.deadline import Deadline, parse
 from batchgen.errors import BatchgenError
@@ -90,9 +90,9 @@ def test_a_person_changes_a_run_from_another_terminal(bad: Start) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "nothing to set: write KEY=VALUE, with concurrency, budget, images, until or paused"),
-        (("pause",), "pause: write KEY=VALUE, with concurrency, budget, images, until or paused"),
-        (("budget=",), "budget=: write KEY=VALUE, with concurrency, budget, images, until or paused"),
+        ((), f"nothing to set: {HOW}"),
+        (("pause",), f"pause: {HOW}"),
+        (("budget=",), f"budget=: {HOW}"),
         (("budget=-1",), "batchgen set: budget: -1 is not an amount in USD, such as 12.50"),
     ],
 )

@@ -24,12 +24,12 @@ HOW = f"write KEY=VALUE, with {', '.join(control.KEYS[:-1])} or {control.KEYS[-1
 @click.argument("settings", nargs=-1, metavar="KEY=VALUE...")
 @options.runs
 def command(run: str, settings: Sequence[str], runs: Path | None) -> int:
-    """Change a run while it works: concurrency, budget, images, until, paused; within a second, for this run alone.
+    """Change a run while it works: its concurrency, pace, budget, images, until, or pause it; for this run alone.
 
     \b
       batchgen set jobs/animals.yaml concurrency=32 budget=40
       batchgen set jobs/animals.yaml paused=true        finishes what is on its way, and waits; paused=false goes on
-      batchgen set jobs/animals.yaml until=07:00
+      batchgen set jobs/animals.yaml until=07:00 images_per_minute=20
 
     Values are written as under limits: in the manifest. A budget below what is spent ends the run. Exit code 7: the run
     has not taken it up yet, and will as soon as it can.

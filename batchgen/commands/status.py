@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 from batchgen import books, control, report
 from batchgen.commands import options
 from batchgen.folder import Folder, find
-from batchgen.progress import Wait
+from batchgen.pace import Learned
+from batchgen.progress import Throttle, Wait
 from batchgen.report import SCHEMA_VERSION
 from batchgen.text import clean, count
 from batchgen.verify import working
@@ -35,9 +37,8 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
     if as_json:
         names = ("job", "started_at", "ended_at", "tasks", "images", "attempts", "cost")
         shown = {name: told[name] for name in names}
-        click.echo(
-            report.dumps({"schema_version": SCHEMA_VERSION, **shown, "waits": waits(last, folder), **_told(now)})
-        )
+        at_work = {"waits": waits(last, folder), "throttle": throttle(last, folder), **_told(now)}
+        click.echo(report.dumps({"schema_version": SCHEMA_VERSION, **shown, **at_work}))
         return
     paused = "paused, " if now.paused else ""
     click.echo(clean(f"{told['job']}, begun {report.moment(told['started_at'])}, {paused}{state(last, folder)}"))
@@ -49,6 +50,21 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
         click.echo(clean(f"Set           {'; '.join(now.changes)}"))
     for wait in waits(last, folder):
         click.echo(clean(f"Waits         {wait['lane']}: {Wait(**wait)}"))
+    for each in throttle(last, folder):
+        for line in paced(each):
+            click.echo(clean(line))
+
+
+def throttle(last: books.Row | None, folder: Folder) -> list[dict[str, Any]]:
+    """How wide and how fast each lane of the run goes that is at work, and the last changes of that."""
+    return json.loads(str(last["throttle"])) if last and not last["ended_at"] and working(last, folder) else []
+
+
+def paced(each: dict[str, Any]) -> Iterator[str]:
+    """The same in words."""
+    limits = tuple(Learned(**limit) for limit in each["pace"])
+    yield f"Pace          {each['lane']}: {Throttle(each['lane'], each['window'], each['width'], limits, ())}"
+    yield from (f"              {at[11:19]} UTC {what}" for at, what in each["changes"])
 
 
 def waits(last: books.Row | None, folder: Folder) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.sandbox import faults, files, paint
+from batchgen.sandbox import faults, files, paint, rate
 from batchgen.sandbox.bill import Bill
 from batchgen.sandbox.files import Files
 from batchgen.sandbox.idempotency import Keys
@@ -49,8 +49,9 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
         keys=Keys(options.idempotent, _journal(options, "keys")),
         tasks=Tasks(_journal(options, "tasks")),
         latency=Latency(options.latency, options.latency_jitter, options.seed),
-        bucket=Bucket(ipm, burst) if ipm else None,
+        bucket=Bucket(ipm, burst, later=rate.later(options.ipm_later)) if ipm else None,
         retry_after_header=options.retry_after_header,
+        tells=options.tell_limits,
         any_model=options.any_model,
         links=options.delivery == "url",
         flat=None if options.flat is None else round(options.flat * 1e9),
@@ -104,7 +105,12 @@ def _add_books(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flat", type=float, metavar="USD", help="what every image costs, whatever its tokens")
     group.add_argument("--ipm", type=float, metavar="N", help="images a minute (default: no limit)")
     group.add_argument("--burst", type=float, metavar="N", help="images at once (default: a minute's)")
+    group.add_argument(
+        "--ipm-later", default="", metavar="SECONDS=N,…", help="other limits, so long after the first request"
+    )
     group.add_argument("--retry-after-header", action="store_true", help="say it in a header too when the limit is hit")
+    tells = ("headers", "words", "nothing")
+    group.add_argument("--tell-limits", choices=tells, default="headers", help="in headers too, or in 429s, or nowhere")
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:

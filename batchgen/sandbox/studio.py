@@ -49,6 +49,7 @@ class Studio:
     latency: Latency
     bucket: Bucket | None = None
     retry_after_header: bool = False
+    tells: str = "headers"  # where its limit is told: in headers too, in the words of a 429 alone, or nowhere
     any_model: bool = False
     links: bool = False  # images are delivered as links where a dialect leaves it open
     flat: int | None = None  # nano-dollars an image, whatever its tokens
@@ -129,7 +130,8 @@ class Counter:
         if bucket and wait:
             problem = self.dialect.too_fast(order, bucket, wait)
             headers = {"retry-after": str(math.ceil(wait))} if self.studio.retry_after_header else {}
-            raise Refused(replace(problem, headers=headers))
+            message = "Too many requests: please slow down." if self.studio.tells == "nothing" else problem.message
+            raise Refused(replace(problem, message=message, headers=headers))
         if "[moderated]" in order.prompt:
             raise Refused(self.dialect.unsafe("input"))
 
@@ -181,7 +183,8 @@ class Counter:
         return replace(answer, headers={**answer.headers, **self._signature(asked)})
 
     def _signature(self, asked: Asked) -> dict[str, str]:
-        return self.dialect.headers(asked, self.studio.bucket, time.perf_counter() - asked.at)
+        bucket = self.studio.bucket if self.studio.tells == "headers" else None
+        return self.dialect.headers(asked, bucket, time.perf_counter() - asked.at)
 
 
 def arrived(scope: Scope, content: bytes = b"", ordinal: int = 0) -> Asked:

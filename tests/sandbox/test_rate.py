@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchgen.sandbox.rate import Bucket, duration
+from batchgen.sandbox.rate import Bucket, duration, later
 
 from .conftest import Start
 
@@ -45,6 +45,35 @@ def test_over_the_limit_openai_says_when_to_try_again(start: Start) -> None:
     assert (first.headers["x-ratelimit-limit-requests"], first.headers["x-ratelimit-remaining-requests"]) == ("5", "1")
     assert first.headers["x-ratelimit-reset-requests"].endswith("s")
     assert sandbox.bill()["images"] == 4
+
+
+def test_a_limit_may_be_another_one_later() -> None:
+    clock = Clock()
+    bucket = Bucket(60, 1, clock, later("10=600,20=60"))
+    clock.now = 5.0  # the first request begins the count
+    assert bucket.take(1) == 0
+    assert bucket.take(1) == 1
+    clock.now = 15.0
+    assert bucket.take(1) == 0
+    assert bucket.take(1) == pytest.approx(0.1)
+    clock.now = 25.0
+    assert bucket.take(1) == 0
+    assert bucket.take(1) == 1
+
+
+@pytest.mark.parametrize("text", ["10", "10=0", "x=1"])
+def test_what_is_no_later_limit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"later|convert"):
+        later(text)
+
+
+@pytest.mark.parametrize(("tells", "said"), [("words", "Limit 1, Used"), ("nothing", "slow down")])
+def test_where_it_is_told_of_the_limit_may_be_chosen(start: Start, tells: str, said: str) -> None:
+    sandbox = start("--ipm", "1", "--tell-limits", tells, "--paint", "cached")
+    first, second = sandbox.generate(), sandbox.generate()
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert not any("ratelimit" in name for name in [*first.headers, *second.headers])
+    assert said in second.json()["error"]["message"]
 
 
 def test_a_header_says_it_too_where_that_is_wanted(start: Start) -> None:
