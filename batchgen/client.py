@@ -37,6 +37,7 @@ Sink = Callable[[], Path]
 """Where a reply's body goes, made when it is first needed."""
 
 TROUBLE = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, UnicodeError, OverflowError, ExceptionGroup)
+URLS_MOST = 8
 CONNECT = 15.0  # seconds
 HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"}
 SPILL = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -78,6 +79,7 @@ class Client:
         self._near = {httpx.URL(access.base_url).host, *access.trusted}
         self._far = not loopback(httpx.URL(access.base_url).host)  # a proxy is no way to this machine
         self._http = _fresh(access)
+        self._urls: dict[str, httpx.URL] = {}  # of the provider's few paths: to read one takes longer than to send it
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,6 +111,13 @@ class Client:
             trouble = Transient(f"cut off before all of the request had left: {trouble}", code="cut_in_upload")
         raise trouble  # out here, so that no chain of causes leads to a header's value
 
+    def _url(self, text: str) -> httpx.URL:
+        if text not in self._urls:
+            if len(self._urls) == URLS_MOST:  # where each task is polled at one of its own
+                self._urls.clear()
+            self._urls[text] = httpx.URL(text)
+        return self._urls[text]
+
     def _named(self, error: Exception) -> ProviderError:
         if isinstance(error, TimeoutError):
             return Unknown(f"no whole answer within {self._access.timeout:g} s", code="timeout")
@@ -128,7 +137,7 @@ class Client:
             extensions |= {"sni_hostname": httpx.URL(request.url).raw_host.decode()}
         asked = httpx.Request(
             request.method,
-            url,
+            self._url(url) if request.auth else url,
             content=body.whole if body and body.whole else body,
             headers=HEADERS | headers,
             params=(self._access.query or None) if request.auth else None,

@@ -52,39 +52,41 @@ def open_files(wanted: int) -> int:
     return wanted
 
 
-_durable: set[Path] = set()  # folders that this process knows to be on the disk
+_durable: set[str] = set()  # folders that this process knows to be on the disk
 
 
 class Unsynced:
     """What was written whole, in folders of which the names are not on the disk yet: one fsync for many."""
 
     def __init__(self) -> None:
-        self._folders: dict[Path, None] = {}
-        self._made: list[Path] = []
+        self._folders: dict[str, None] = {}
+        self._made: list[str] = []
 
-    def make_folder(self, folder: Path, root: Path | None = None) -> None:
+    def make_folder(self, folder: str, root: str = "") -> None:
         """Make a folder and its parents; a `root` that is gone is not made again."""
-        if folder in _durable and folder.is_dir():
+        there, parent = os.path.isdir(folder), os.path.dirname(folder)
+        if there and folder in _durable:
             return
-        if folder.parent != root and not folder.parent.is_dir():
-            self.make_folder(folder.parent, root)
-        folder.mkdir(exist_ok=True)
-        self._folders[folder.parent] = None  # though it is there: another thread may have made it just now
+        if parent != root and not os.path.isdir(parent):
+            self.make_folder(parent, root)
+        if not there:
+            Path(folder).mkdir(exist_ok=True)
+        self._folders[parent] = None  # though it is there: another thread may have made it just now
         self._made.append(folder)
 
-    def put(self, target: Path, data: bytes, part: Path, mode: int = 0o600) -> None:
+    def put(self, target: str, data: bytes, part: str, mode: int = 0o600) -> None:
         """Put `data` at `target`; `part` is the name beside it that it bears until it is whole."""
         try:
             write_synced(part, data, mode)
         except FileExistsError:  # left by a crash of the same attempt
-            part.unlink()
+            os.unlink(part)
             write_synced(part, data, mode)
         os.rename(part, target)
         self.named(target)
 
-    def named(self, path: Path) -> None:
+    def named(self, path: str) -> None:
         """A file bears a new name."""
-        self._folders[path.parent] = None
+        self._folders[os.path.dirname(path)] = None
 
     def sync(self) -> None:
         """Make it durable."""
@@ -96,23 +98,23 @@ class Unsynced:
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents, durably."""
     unsynced = Unsynced()
-    unsynced.make_folder(folder)
+    unsynced.make_folder(str(folder))
     unsynced.sync()
 
 
 def write_whole(target: Path, data: bytes, part: Path, mode: int = 0o600) -> None:
     """Put `data` at `target`, durably; `part` is the name beside it that it bears until it is whole."""
     unsynced = Unsynced()
-    unsynced.put(target, data, part, mode)
+    unsynced.put(str(target), data, str(part), mode)
     unsynced.sync()
 
 
-def write_synced(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_synced(path: str | Path, data: bytes, mode: int = 0o600) -> None:
     """Make a new file with `data`, fsynced; its folder is not."""
     _write(path, data, NEW, mode)
 
 
-def overwrite_synced(path: Path, data: bytes) -> None:
+def overwrite_synced(path: str, data: bytes) -> None:
     """Put `data` in place of what a file holds, fsynced; after a crash it may be a mixture of both."""
     _write(path, data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
@@ -122,7 +124,7 @@ def append_synced(path: Path, data: bytes) -> None:
     _write(path, data, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _write(path: Path, data: bytes, flags: int, mode: int = 0) -> None:
+def _write(path: str | Path, data: bytes, flags: int, mode: int = 0) -> None:
     handle = os.open(path, flags, mode)
     try:
         write_all(handle, data)
@@ -144,12 +146,12 @@ def sync_file(path: Path) -> None:
     _sync(path, os.O_RDONLY)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | Path) -> None:
     """Make the names in a folder durable."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _sync(path: Path, flags: int) -> None:
+def _sync(path: str | Path, flags: int) -> None:
     handle = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(handle)

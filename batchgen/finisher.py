@@ -22,6 +22,7 @@ from batchgen.wire import Reply
 
 SPARES = 64  # files that are written over, not removed and made
 SAVING = 2  # threads that decode, hash and write: more would wait for each other and for the same disk
+BACKLOG = 16  # answers that may wait to be saved while others are asked for in their place
 GROUP_MOST = 2 * 2**20  # bytes of answers that are worked on together; what waits beyond it wakes another thread
 Step = Callable[[Sequence["Work"]], None]
 Read = Callable[[Reply | None, Unsynced], Any]
@@ -142,9 +143,10 @@ class Finisher:
         return self._sealed
 
     def _sealed(self, group: Sequence[Work]) -> None:
-        for work in group:
-            if work.free:
-                work.sealed()
+        """Free their connections, but for those of which too many wait to be saved: else more and more would."""
+        room = BACKLOG - len(self._saving.waiting)
+        for work in [work for work in group if work.free][: max(0, room)]:
+            work.sealed()
         self._begin(self._saving, group, self._save)
 
     def _save(self, group: Sequence[Work]) -> Step:

@@ -45,11 +45,12 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
     """
     data = read(picture)
     kind = inspect(data)
-    target = folder / f"{stem}.{EXTENSIONS[kind.format]}"
+    target = f"{folder}/{stem}.{EXTENSIONS[kind.format]}"
+    place = os.path.dirname(target)
     with disk.storage("the images folder"):
-        unsynced.make_folder(target.parent, folder)
+        unsynced.make_folder(place, str(folder))
         _never_replace(target, data)
-        unsynced.put(target, data, target.parent / f".{part}.{index}.part", mode=0o644)
+        unsynced.put(target, data, f"{place}/.{part}.{index}.part", mode=0o644)
     return Image(
         index=index,
         state=ImageState.SAVED,
@@ -80,10 +81,10 @@ def flaw(picture: Inline | Fetched) -> str:
     return ""
 
 
-def _never_replace(target: Path, data: bytes) -> None:
+def _never_replace(target: str, data: bytes) -> None:
     """A crash may have left the very same bytes; other bytes are somebody's image, and stay."""
-    if target.exists() and not target.is_symlink() and target.read_bytes() != data:
-        raise FileExistsError(errno.EEXIST, "another image stands there, which the ledger does not know", str(target))
+    if os.path.exists(target) and not os.path.islink(target) and Path(target).read_bytes() != data:
+        raise FileExistsError(errno.EEXIST, "another image stands there, which the ledger does not know", target)
 
 
 def read(picture: Inline | Fetched) -> bytes:

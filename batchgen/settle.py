@@ -96,6 +96,11 @@ def _bill(task: Task, outcome: Outcome, tariff: Tariff | None, before: int | Non
 
 def redacted(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:
     """The outcome without the key, whatever an answer said beside its images."""
+    texts = [*(text for each in outcome.images for text in (each.revised, each.note)), outcome.request_id]
+    texts += [outcome.usage.note] if outcome.usage else []
+    whole = "\n".join([*texts, *(value for _, value in outcome.said if isinstance(value, str))])
+    if redact(whole) == whole:  # as good as ever
+        return outcome
     images = tuple(replace(each, revised=redact(each.revised), note=redact(each.note)) for each in outcome.images)
     usage = outcome.usage and replace(outcome.usage, note=redact(outcome.usage.note))
     said = tuple((name, redact(value) if isinstance(value, str) else value) for name, value in outcome.said)

@@ -28,11 +28,14 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stale: deque[str] = deque()
-        self._spare: deque[Path] = deque()  # files of settled attempts, to be written over
+        self._spare: deque[str] = deque()  # files of settled attempts, to be written over
         self._there: dict[str, set[int]] = {}  # the replies of each attempt that were put here, or found
 
     def path(self, attempt: str, k: int) -> Path:
-        return self.folder / f"{attempt}.{k}"
+        return Path(self._name(attempt, k))
+
+    def _name(self, attempt: str, k: int) -> str:
+        return f"{self.folder}/{attempt}.{k}"
 
     def part(self, attempt: str, k: int) -> Path:
         """What that is called while it comes."""
@@ -50,7 +53,7 @@ class Spool:
 
         It is durable once `unsynced` is synced.
         """
-        path = self.path(attempt, k)
+        path = self._name(attempt, k)
         self._there.setdefault(attempt, set()).add(k)
         with disk.storage("the spool"):
             if isinstance(reply.body, bytes):
@@ -60,11 +63,11 @@ class Spool:
                 size = reply.length
                 disk.append_synced(reply.body, _head(reply, size))
                 os.rename(reply.body, path)
-                sealed = Reply(reply.status, reply.headers, path, size)
+                sealed = Reply(reply.status, reply.headers, Path(path), size)
             unsynced.named(path)
         return sealed
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: str, data: bytes) -> None:
         """In a file that is needed no more, if there is one: a disk is slow at finding room for a new one."""
         try:
             spare = self._spare.popleft()
@@ -115,11 +118,11 @@ class Spool:
         with suppress(IndexError):  # nothing more, or another thread was quicker
             while True:
                 attempt = self._stale.popleft()
-                self._spare.extend(self.path(attempt, k) for k in sorted(self._there.pop(attempt, ())))
+                self._spare.extend(self._name(attempt, k) for k in sorted(self._there.pop(attempt, ())))
         with suppress(IndexError):
             while len(self._spare) > spares:
                 with suppress(OSError):
-                    self._spare.pop().unlink()
+                    os.unlink(self._spare.pop())
 
     def purge(self, kept: Container[str]) -> None:
         """Remove all but these attempts' replies: whatever a crash left, in whatever order. Blocks."""

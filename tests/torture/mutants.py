@@ -187,7 +187,7 @@ LATE_ROW = """\
             db.execute(f"INSERT INTO attempts ({names}) SELECT {names} FROM temp.late WHERE id = ?", (attempt.id,))
 """
 FOLLOWED = "httpx.AsyncClient(transport=self._http, follow_redirects=True).send(asked, stream=True)"
-SAVE = 'unsynced.put(target, data, target.parent / f".{part}.{index}.part", mode=0o644)'
+SAVE = 'unsynced.put(target, data, f"{place}/.{part}.{index}.part", mode=0o644)'
 SAVE_LATER = f"__import__('threading').Timer(0.3, lambda: {SAVE}).start()"
 
 MUTANTS = (
