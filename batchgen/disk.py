@@ -64,7 +64,7 @@ class Unsynced:
 
     def make_folder(self, folder: str, root: str = "") -> None:
         """Make a folder and its parents; a `root` that is gone is not made again."""
-        there, parent = os.path.isdir(folder), os.path.dirname(folder)
+        there, parent = os.path.isdir(folder), os.path.dirname(folder) or "."
         if there and folder in _durable:
             return
         if parent != root and not os.path.isdir(parent):
@@ -86,7 +86,7 @@ class Unsynced:
 
     def named(self, path: str) -> None:
         """A file bears a new name."""
-        self._folders[os.path.dirname(path)] = None
+        self._folders[os.path.dirname(path) or "."] = None
 
     def sync(self) -> None:
         """Make it durable."""

@@ -6,10 +6,11 @@ A disk is slow at making names durable, and a thread at being woken; both are do
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Self
 
 import anyio
@@ -97,7 +98,10 @@ class Finisher:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._sealing, self._saving = Line(1), Line(SAVING)
-        self._threads = ThreadPoolExecutor(1 + SAVING, "finisher")
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [Thread(target=self._serve, name="finisher", daemon=True) for _ in range(1 + SAVING)]
+        for thread in self._threads:  # now, as there may be no memory for them when the first answer is here
+            thread.start()
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,8 +112,15 @@ class Finisher:
             await anyio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
-        self._threads.shutdown()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
         self._spool.sweep()
+
+    def _serve(self) -> None:
+        while task := self._tasks.get():
+            task()
 
     async def finish(self, attempt: str, k: int, reply: Reply | None, read: Read, sealed: Callable[[], None]) -> Any:
         """What `read` returned, once all that it wrote is on the disk; what it raised is raised here."""
@@ -125,13 +136,12 @@ class Finisher:
         much = sum(work.size for work in line.waiting) > GROUP_MOST
         if line.waiting and line.busy < (line.most if much else 1):
             line.busy += 1
-            self._threads.submit(self._work_off, line, step, asyncio.get_running_loop())
+            self._tasks.put(partial(self._work_off, line, step, asyncio.get_running_loop()))
 
     def _work_off(self, line: Line, step: Callable[[Sequence[Work]], Step], loop: asyncio.AbstractEventLoop) -> None:
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             while group := line.taken():
                 loop.call_soon_threadsafe(step(group), group)
-        finally:
             loop.call_soon_threadsafe(self._rest, line, step)
 
     def _rest(self, line: Line, step: Callable[[Sequence[Work]], Step]) -> None:

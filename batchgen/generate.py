@@ -23,7 +23,7 @@ from batchgen.errors import (
     Unknown,
     Unsent,
 )
-from batchgen.lane import Lane, Slot, Stopped
+from batchgen.lane import ONE, Lane, Slot, Stopped
 from batchgen.ledger import Forgotten, Ledger
 from batchgen.limits import backoff
 from batchgen.purse import Exhausted, Purse
@@ -109,7 +109,8 @@ class Errand:
         if not resumed:
             await buyer.purse.reserve(self._task)
         try:
-            async with buyer.lane.slot(not resumed, buyer.purse.draw(self._task)) as slot:
+            draw = ONE if resumed else buyer.purse.draw(self._task)
+            async with buyer.lane.slot(not resumed, draw) as slot:
                 if not resumed and buyer.purse.overdrawn:  # a cap was lowered meanwhile: it is to fit under that one
                     buyer.purse.cancel(self._task)
                     return 0.0

@@ -98,3 +98,10 @@ def test_d10_a_folder_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file"), disk.storage("the images folder"):
         disk.write_whole(tmp_path / "gone" / "a", b"", tmp_path / "gone" / ".part")
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_relative_folder_is_made_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    disk.make_folder(Path("a") / "b")
+    disk.write_whole(Path("c"), b"new", Path(".part"))
+    assert ((tmp_path / "a" / "b").is_dir(), (tmp_path / "c").read_bytes()) == (True, b"new")
