@@ -31,6 +31,7 @@ from batchgen.task import MISSING, Image, ImageState, Variant
 
 CODE = "adopted"
 _KEYS = re.compile(r"(?=([a-z2-7]{16}))")  # wherever they begin: a path may hold the key anywhere
+KEYS_MOST = 30_000  # that one query names
 BYTES_MOST = 1 << 28
 
 Price = Callable[[Variant], costs.Quote | None]
@@ -93,9 +94,10 @@ def unowned(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
 
 def orphans(db: sqlite3.Connection, folder: Folder, names: Iterable[str], busy: bool = False) -> Iterator[Orphan]:
     """What files are that no row owns; `busy`: a run is at work, and may be about to write their rows."""
-    spool, taken = Spool(folder.spool), set[tuple[int, int]]()
-    for name in sorted(names):
-        found = _orphan(db, spool, name, busy)
+    spool, taken, names = Spool(folder.spool), set[tuple[int, int]](), sorted(names)
+    known = _known(db, {key for name in names for key in _KEYS.findall(name)})
+    for name in names:
+        found = _orphan(db, spool, name, busy, known)
         if found.task and not found.flaw and not found.expected:
             found = _looked_at(db, found, folder.images, taken)
         yield found
@@ -125,15 +127,25 @@ def _other(db: sqlite3.Connection, task: int, image: Image) -> str:
     return f"not of {size} pixels" if re.fullmatch(r"\d+x\d+", size) and size != f"{image.width}x{image.height}" else ""
 
 
-def _orphan(db: sqlite3.Connection, spool: Spool, name: str, busy: bool) -> Orphan:
+def _known(db: sqlite3.Connection, keys: set[str]) -> dict[str, tuple[int, str, str]]:
+    """The row, path and state of those tasks, by key: one reading for thousands, no index has keys alone."""
+    left, found = sorted(keys), dict[str, tuple[int, str, str]]()
+    while left:
+        some, left = left[:KEYS_MOST], left[KEYS_MOST:]
+        sql = f"SELECT key, seq, path, state FROM tasks WHERE key IN ({', '.join('?' * len(some))})"
+        found.update((key, tuple(row)) for key, *row in db.execute(sql, some))
+    return found
+
+
+def _orphan(
+    db: sqlite3.Connection, spool: Spool, name: str, busy: bool, known: dict[str, tuple[int, str, str]]
+) -> Orphan:
     """Whose it is by its name alone."""
     if name.endswith(".part"):
         attempt = os.path.basename(name).lstrip(".").partition(".")[0]
         return Orphan(name, expected=fate(db, attempt) in ("sending", "accepted"))
-    keys = sorted(set(_KEYS.findall(name)))
-    marks = ", ".join("?" * len(keys))
-    sql = f"SELECT seq, key, path, state FROM tasks WHERE key IN ({marks})"
-    for seq, key, path, state in db.execute(sql, keys).fetchall():
+    for key in sorted(set(_KEYS.findall(name)) & known.keys()):
+        seq, path, state = known[key]
         if (busy and state == "doing") or _will_be_finished(db, spool, seq):
             return Orphan(name, seq, key, expected=True)
         index = _index(name, path)

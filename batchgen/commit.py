@@ -18,7 +18,7 @@ import anyio
 from batchgen.errors import StorageError, alone
 
 T = TypeVar("T")
-ROOM = ("cache_size = -32768", "wal_autocheckpoint = 8000")  # KiB and pages: keys are scattered all over their index
+ROOM = ("cache_size = -8192", "wal_autocheckpoint = 4000")  # KiB and pages
 CALLERS_OWN = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
 Work = Callable[[sqlite3.Connection], Any]
 

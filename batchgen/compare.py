@@ -173,7 +173,7 @@ class _Comparison:
             for row, cast, _, _ in chosen:
                 self.add_new(row, cast)
         told = self.told(chosen=tuple(self.expansion.task(*item) for item in chosen))
-        names = tuple((key, row.id) for row, _, _, key in chosen if row.id)
+        names = tuple(((row.prompt, key), row.id) for row, _, _, key in chosen if row.id)
         all_ = (self.expansion.rows - self.expansion.duplicates) * self.expansion.each
         return replace(told, names=names, left=all_ - len(chosen))
 
@@ -208,7 +208,7 @@ class _Comparison:
             part.add_todo(samples, size, cast.input_tokens(row))
 
     def take(self, block: list[Item], there: Shelf) -> None:
-        known = there.known([item[3] for item in block])
+        known = there.known([(row.prompt, key) for row, _, _, key in block])
         new = []
         for item in block:
             row, cast, _, key = item
@@ -217,7 +217,7 @@ class _Comparison:
                 self.add_new(row, cast)
                 new.append(item)
                 continue
-            _, seq, state, wanted = found
+            seq, state, wanted, *_ = found
             self.asked[seq] = True
             self.revived += wanted in ("dropped", "forgone")
             part = self.part(cast)

@@ -6,10 +6,11 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
+import anyio
 import anyio.to_thread
 
 from batchgen.compare import Survey, marks
-from batchgen.errors import UsageError
+from batchgen.errors import UsageError, alone
 from batchgen.expand import Expansion
 from batchgen.inputs import Gallery
 from batchgen.ledger import Ledger
@@ -47,15 +48,23 @@ async def _pass(wanted: Wanted, manifest: Manifest, survey: Survey, supply: Supp
     """Hold every task of the manifest against what the ledger has."""
     expansion = Expansion(manifest, survey.gallery or Gallery(manifest.folder))
     stream = blocks(_named(expansion))
-    while block := await anyio.to_thread.run_sync(next, stream, None):
-        tasks = [task for task, _, first in block if first]
-        await wanted.add(tasks, [(task.key, name) for task, name, _ in block if name])
+    block = await anyio.to_thread.run_sync(next, stream, None)
+    while block:
+        with alone():
+            async with anyio.create_task_group() as both:  # the next ones are made while these are written
+                both.start_soon(_add, wanted, block)
+                block = await anyio.to_thread.run_sync(next, stream, None)
         supply.came()
     if expansion.digest != survey.read:
         sent = "What was bought is kept" if supply.open else "Nothing was sent"
         raise UsageError(f"the rows have changed since the plan was drawn. {sent}: run it again.")
     change = supply.change = await wanted.end(survey.fingerprint)
     log.info("%d new, %d kept, %d dropped", change.new, change.kept, change.dropped)
+
+
+async def _add(wanted: Wanted, block: Sequence[tuple[Task, str, bool]]) -> None:
+    tasks = [task for task, _, first in block if first]
+    await wanted.add(tasks, [(task.mark, name) for task, name, _ in block if name])
 
 
 def _named(expansion: Expansion) -> Iterator[tuple[Task, str, bool]]:

@@ -142,8 +142,8 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("CREATE TEMP TABLE chosen (seq INTEGER PRIMARY KEY)")
-            rows = [(task.key,) for task in tasks]
-            db.executemany("INSERT OR IGNORE INTO chosen SELECT seq FROM tasks WHERE key = ?", rows)
+            rows = [known[:1] for known in records.known_tasks(db, [task.mark for task in tasks]).values()]
+            db.executemany("INSERT INTO chosen VALUES (?)", rows)
 
         await self._write(work)
         self._scope = "wanted = 'yes' AND seq IN (SELECT seq FROM chosen)"

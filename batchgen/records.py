@@ -23,6 +23,9 @@ from batchgen.task import (
 
 Known = tuple[int, str, str, int, str]
 """A task that is there: its seq, state, what is wanted of it, its variant's row, its path."""
+Mark = tuple[str, str]
+"""What finds a task: its prompt, and its key."""
+MARKS = 500  # that are looked for at once
 UNANSWERED = "(state = 'unknown' AND (status = 0 OR status = 408 OR status >= 500))"
 
 
@@ -148,11 +151,20 @@ def prompt_id(db: sqlite3.Connection, text: str) -> int:
     return int((row or db.execute("SELECT id FROM prompts WHERE digest = ?", (digest,)).fetchone())[0])
 
 
-def known_tasks(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Known]:
-    """Those of the tasks that are there."""
-    marks = ", ".join("?" * len(keys))
-    rows = db.execute(f"SELECT key, seq, state, wanted, variant, path FROM tasks WHERE key IN ({marks})", keys)
-    return {key: tuple(row) for key, *row in rows}
+def known_tasks(db: sqlite3.Connection, wanted: Sequence[Mark]) -> dict[str, Known]:
+    """Those of the tasks that are there, by key."""
+    found: dict[str, Known] = {}
+    for at in range(0, len(wanted), MARKS):
+        marks = wanted[at : at + MARKS]
+        digests = {prompt: prompt_digest(prompt) for prompt, _ in marks}
+        rows = db.execute(
+            "SELECT t.key, t.seq, t.state, t.wanted, t.variant, t.path"
+            f" FROM (VALUES {', '.join(['(?, ?)'] * len(marks))}) w CROSS JOIN prompts p ON p.digest = w.column1"
+            " CROSS JOIN tasks t ON t.prompt = p.id AND t.key = w.column2",
+            [each for prompt, key in marks for each in (digests[prompt], key)],
+        )
+        found.update((key, tuple(row)) for key, *row in rows)
+    return found
 
 
 def last_task(db: sqlite3.Connection) -> int:

@@ -60,7 +60,7 @@ CREATE TABLE variants (           -- all of a request but its prompt and files
 
 CREATE TABLE tasks (
   seq INTEGER PRIMARY KEY,
-  key TEXT NOT NULL UNIQUE,
+  key TEXT NOT NULL,
   lane TEXT NOT NULL,
   variant INTEGER NOT NULL REFERENCES variants,
   prompt INTEGER NOT NULL REFERENCES prompts,
@@ -74,6 +74,9 @@ CREATE TABLE tasks (
   replay INTEGER NOT NULL DEFAULT 0    -- 1: to be sent again only while the provider remembers its purchase's key
 ) STRICT;
 
+-- A key is a hash of its prompt too, so that it is unique by itself. Beside the prompt it has its place in the index
+-- near those that were added with it: by itself each would touch a page of its own.
+CREATE UNIQUE INDEX tasks_key ON tasks (prompt, key);
 CREATE INDEX tasks_todo ON tasks (lane, seq) WHERE state = 'todo' AND wanted = 'yes';
 
 CREATE TABLE inputs (             -- images to edit and masks, as the plan found them

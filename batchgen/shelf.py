@@ -11,9 +11,6 @@ from batchgen import books, records
 from batchgen.pace import Learned
 from batchgen.task import TaskState, Variant
 
-Known = tuple[str, int, str, str]
-"""A task that the ledger holds: key, seq, state, wanted."""
-
 
 @dataclass(frozen=True, slots=True)
 class Volume:
@@ -50,10 +47,9 @@ class Shelf:
 
     db: sqlite3.Connection
 
-    def known(self, keys: Sequence[str]) -> dict[str, Known]:
-        """Those of the tasks that are there."""
-        sql = f"SELECT key, seq, state, wanted FROM tasks WHERE key IN ({_marks(keys)})"
-        return {row[0]: row for row in self.db.execute(sql, keys)}
+    def known(self, wanted: Sequence[records.Mark]) -> dict[str, records.Known]:
+        """Those of the tasks that are there, by key."""
+        return records.known_tasks(self.db, wanted)
 
     def prompts(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of the prompts that are there."""

@@ -123,6 +123,11 @@ class Task:
     counted: int = 0  # what the books hold for that purchase, nano-dollars
 
     @property
+    def mark(self) -> tuple[str, str]:
+        """What finds it in a ledger."""
+        return self.prompt, self.key
+
+    @property
     def images(self) -> tuple[Input, ...]:
         return tuple(each for each in self.inputs if not each.area)
 

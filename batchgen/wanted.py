@@ -15,8 +15,8 @@ UNFINISHED = "unfinished"
 """In place of a fingerprint: a pass was begun, and what it does not meet is not dropped yet."""
 
 T = TypeVar("T")
-Name = tuple[str, str]
-"""A task's key, and what the user calls its row."""
+Name = tuple[records.Mark, str]
+"""A task, and what the user calls its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Wanted:
         """Add some of a manifest's tasks. Of another one than was enqueued last, nobody knows what it drops."""
 
         def work(db: sqlite3.Connection) -> None:
-            keys = [(task.key,) for task in tasks]
-            db.executemany("DELETE FROM names WHERE task = (SELECT seq FROM tasks WHERE key = ?)", keys)
+            known = records.known_tasks(db, [task.mark for task in tasks])
+            db.executemany("DELETE FROM names WHERE task = ?", [(seq,) for seq, *_ in known.values()])
             self._put(db, tasks, names)
             db.execute("UPDATE job SET enqueued = ? WHERE enqueued NOT IN ('', ?)", (UNFINISHED, fingerprint))
 
@@ -99,12 +99,15 @@ class Wanted:
 
     def _put(self, db: sqlite3.Connection, tasks: Sequence[Task], names: Sequence[Name]) -> int:
         """How many of the tasks were new."""
-        known = records.known_tasks(db, [task.key for task in tasks])
+        known = records.known_tasks(db, [task.mark for task in tasks])
         for task in tasks:
             if task.key in known:
                 self._keep(db, task, known[task.key])
         new = self._add(db, [task for task in tasks if task.key not in known])
-        db.executemany("INSERT OR IGNORE INTO names SELECT seq, ? FROM tasks WHERE key = ?", _turned(names))
+        if names:
+            there = records.known_tasks(db, [mark for mark, _ in names])
+            rows = [(there[mark[1]][0], name) for mark, name in names if mark[1] in there]
+            db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", rows)
         return new
 
     def _keep(self, db: sqlite3.Connection, task: Task, found: records.Known) -> None:
@@ -134,10 +137,10 @@ class Wanted:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
-        for task in tasks:
-            if task.inputs:
-                (seq,) = db.execute("SELECT seq FROM tasks WHERE key = ?", (task.key,)).fetchone()
-                records.add_inputs(db, seq, task.inputs)
+        if edits := [task for task in tasks if task.inputs]:
+            added = records.known_tasks(db, [task.mark for task in edits])
+            for task in edits:
+                records.add_inputs(db, added[task.key][0], task.inputs)
         last = records.last_task(db)
         self._ask(before + 1, last)
         return last - before
@@ -175,7 +178,3 @@ class Wanted:
 _LEFT = {"yes": "dropped", "waived": "forgone"}
 """What a task becomes that the manifest asks for no more: who gave it up by hand is still heard when it does again."""
 _BACK = {left: wanted for wanted, left in _LEFT.items()}
-
-
-def _turned(names: Sequence[Name]) -> list[Name]:
-    return [(name, key) for key, name in names]

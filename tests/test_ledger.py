@@ -97,7 +97,7 @@ class Model:
     tasks: dict[str, Wanted] = field(default_factory=dict)
     sent: dict[str, Sent] = field(default_factory=dict)
     run: int = 1
-    names: set[Name] = field(default_factory=set)
+    names: set[tuple[str, str]] = field(default_factory=set)
     enqueued: str = ""
     chosen: set[str] | None = None
 
@@ -162,13 +162,13 @@ class Night(RuleBasedStateMachine):
     def ask(self, which: set[int], whole: bool, twice: bool) -> None:
         """A pass over a manifest, whole or cut off; equal rows come twice."""
         asked = [POOL[number] for number in sorted(which)]
-        names = [(each.key, f"row {number}") for each, number in zip(asked, sorted(which), strict=True) if number % 2]
+        names = [(each.mark, f"row {number}") for each, number in zip(asked, sorted(which), strict=True) if number % 2]
         new = [each for each in asked if each.key not in self.model.tasks]
         one = self.books.wanted()
         self.call(one.begin)
         for _ in range(1 + twice):
             self.call(one.add, asked, names)
-        self.model.enqueued, self.model.names = UNFINISHED, set(names)
+        self.model.enqueued, self.model.names = UNFINISHED, {(key, name) for (_, key), name in names}
         for each in asked:
             known = self.model.tasks.setdefault(each.key, Wanted(each))
             known.wanted = {"dropped": "yes", "forgone": "waived"}.get(known.wanted, known.wanted)
@@ -322,8 +322,8 @@ class Night(RuleBasedStateMachine):
     @invariant()
     def what_a_comparison_sees_agrees(self) -> None:
         with shelf.opened(self.path) as there:
-            known = there.known([each.key for each in POOL])
-            assert {key: (state, wanted) for key, _, state, wanted in known.values()} == {
+            known = there.known([each.mark for each in POOL])
+            assert {key: (state, wanted) for key, (_, state, wanted, *_) in known.items()} == {
                 key: (each.state, each.wanted) for key, each in self.model.tasks.items()
             }
             assert there.prompts([prompt_digest(each.prompt) for each in POOL]) == {
