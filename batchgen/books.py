@@ -2,8 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ Connection = sqlite3.Connection
 
 # What each attempt's cost_high counts as. Where low and high meet, the provider's own count is behind it.
 PAID = "a.state IN ('paid', 'unusable') AND a.cost_low = a.cost_high AND NOT a.estimated"
-DOUBTED = "a.cost_low < a.cost_high AND NOT a.estimated"
 MONEY = f"""
   coalesce(sum(a.cost_low), 0) AS low, coalesce(sum(a.cost_high), 0) AS high,
   coalesce(sum(a.cost_high) FILTER (WHERE {PAID}), 0) AS paid,
@@ -24,6 +23,7 @@ MONEY = f"""
   count(*) FILTER (WHERE a.cost_high IS NULL) AS unpriced
 """
 ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
+THREADS = 2  # that sum at a time: SQLite lets go of Python's lock while it works
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,52 @@ def sqlite_version() -> str:
 
 
 @contextmanager
-def reading(ledger: Path) -> Iterator[sqlite3.Connection]:
+def reading(ledger: Path) -> Iterator[Connection]:
     """A connection that cannot write; StorageError where there is no readable ledger."""
+    with _opened(ledger) as db:
+        db.execute("BEGIN")  # one moment for all figures, whatever a run writes meanwhile
+        yield db
+
+
+@contextmanager
+def reading_together(ledger: Path) -> Iterator[list[Connection]]:
+    """As `reading`, a connection for each of THREADS threads: all see the same moment."""
+    with ExitStack() as stack:
+        watch, *dbs = [stack.enter_context(_opened(ledger)) for _ in range(1 + THREADS)]
+        while not begin_together(watch, dbs):
+            for db in dbs:
+                db.rollback()
+        yield dbs
+
+
+def begin_together(watch: Connection, dbs: Iterable[Connection]) -> bool:
+    """Whether nothing was written while they began, as another connection saw it; each sees what its first look saw."""
+    before = _data_version(watch)
+    for db in dbs:
+        db.execute("BEGIN")
+        job_row(db)
+    return _data_version(watch) == before
+
+
+def _data_version(db: Connection) -> int:
+    (version,) = db.execute("PRAGMA data_version").fetchone()  # another one whenever somebody else has written
+    return int(version)
+
+
+@contextmanager
+def _opened(ledger: Path) -> Iterator[Connection]:
+    """Without a moment of its own yet; any thread may use it, one at a time."""
+    uri = f"{ledger.absolute().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
+        with closing(sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False)) as db:
             db.row_factory = sqlite3.Row
             check_version(db, ledger)
-            db.execute("BEGIN")  # one moment for all figures, whatever a run writes meanwhile
             yield db
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StorageError(f"{ledger} cannot be read: {error}") from error
 
 
-def check_version(db: sqlite3.Connection, ledger: Path) -> None:
+def check_version(db: Connection, ledger: Path) -> None:
     """StorageError where another batchgen wrote it, in tables that this one does not know."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version != SCHEMA_VERSION:
@@ -65,7 +98,7 @@ def job(ledger: Path) -> JobRow:
         return job_row(db)
 
 
-def job_row(db: sqlite3.Connection) -> JobRow:
+def job_row(db: Connection) -> JobRow:
     return JobRow(*db.execute("SELECT name, project, manifest, created_at FROM job").fetchone())
 
 
@@ -81,7 +114,7 @@ def holder(ledger: Path) -> str:
     return f" (process {row['pid']} on {row['host']}, since {row['started_at']})"
 
 
-def avoided(db: sqlite3.Connection) -> int:
+def avoided(db: Connection) -> int:
     """What it would take, at most, to send again what is held and may have been paid for; nano-dollars."""
     (found,) = db.execute(
         "SELECT coalesce(sum((SELECT max(a.cost_high) FROM attempts a WHERE a.task = t.seq)), 0) FROM tasks t"
@@ -90,134 +123,81 @@ def avoided(db: sqlite3.Connection) -> int:
     return int(found)
 
 
-def last_run(db: sqlite3.Connection) -> Row | None:
+def last_run(db: Connection) -> Row | None:
     """The process that works on the folder, or was the last to."""
     row = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     return dict(row) if row else None
 
 
-def span(db: sqlite3.Connection) -> tuple[str, str | None, str]:
+def span(db: Connection) -> tuple[str, str | None, str]:
     """When the job began and last ended (None while it runs), and how that run ended."""
     first = db.execute("SELECT started_at FROM runs ORDER BY id LIMIT 1").fetchone()
     last = db.execute("SELECT ended_at, reason FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     return (first[0], last[0], last[1]) if first else ("", None, "")
 
 
-def task_states(db: sqlite3.Connection) -> dict[str, int]:
-    """How many wanted tasks are in each state."""
-    rows = db.execute("SELECT state, count(*) FROM tasks WHERE wanted = 'yes' GROUP BY state").fetchall()
-    found = dict(tuple(row) for row in rows)
-    return {str(state): found.get(state, 0) for state in TaskState}
-
-
-def ended(db: sqlite3.Connection) -> dict[str, int]:
+def ended(db: Connection) -> dict[str, int]:
     """How many tasks are in each state that a person may reopen: those that were waived too."""
     sql = "SELECT state, count(*) FROM tasks WHERE wanted IN ('yes', 'waived') GROUP BY state"
     found = dict(tuple(row) for row in db.execute(sql).fetchall())
     return {str(state): found.get(state, 0) for state in TaskState}
 
 
-def not_wanted(db: sqlite3.Connection) -> dict[str, int]:
-    dropped, replaced = db.execute(
-        "SELECT count(*) FILTER (WHERE wanted IN ('dropped', 'waived', 'forgone')),"
-        " count(*) FILTER (WHERE wanted NOT IN ('dropped', 'waived', 'forgone'))"
-        " FROM tasks WHERE wanted <> 'yes'"
+def missing(db: Connection) -> int:
+    """How many images of wanted tasks came broken with an answer that finished the task, and never whole."""
+    (found,) = db.execute(
+        "SELECT count(DISTINCT i.task || '/' || i.idx) FROM images i JOIN tasks t ON t.seq = i.task"
+        " WHERE i.state = 'broken' AND t.state = 'done' AND t.wanted = 'yes' AND NOT EXISTS"
+        " (SELECT 1 FROM images s WHERE s.task = i.task AND s.idx = i.idx AND s.state = 'saved')"
     ).fetchone()
-    return {"dropped": dropped, "replaced": replaced}
+    return int(found)
 
 
-def images(db: sqlite3.Connection) -> dict[str, int]:
-    """The images of wanted tasks that are saved, and those that a finished task still lacks."""
-    saved, missing, size = db.execute(
-        "SELECT count(*) FILTER (WHERE i.state = 'saved'),"
-        " count(DISTINCT i.task || '/' || i.idx) FILTER (WHERE i.state = 'broken' AND t.state = 'done' AND NOT EXISTS"
-        " (SELECT 1 FROM images s WHERE s.task = i.task AND s.idx = i.idx AND s.state = 'saved')),"
-        " coalesce(sum(i.bytes), 0) FROM images i JOIN tasks t ON t.seq = i.task WHERE t.wanted = 'yes'"
-    ).fetchone()
-    return {"saved": saved, "missing": missing, "bytes": size}
-
-
-def attempt_states(db: sqlite3.Connection) -> dict[str, int]:
+def attempt_states(db: Connection) -> dict[str, int]:
     rows = db.execute("SELECT state, count(*) FROM attempts GROUP BY state").fetchall()
     found = dict(tuple(row) for row in rows)
     return {str(state): found.get(state, 0) for state in AttemptState}
 
 
-def usage(db: sqlite3.Connection) -> Row:
-    """Token sums over all attempts."""
-    return _one(
-        db,
-        "SELECT coalesce(sum(input_text_tokens), 0) AS input_text_tokens,"
-        " coalesce(sum(input_image_tokens), 0) AS input_image_tokens,"
-        " coalesce(sum(output_image_tokens + output_text_tokens), 0) AS output_tokens,"
-        " coalesce(sum(total_tokens), 0) AS total_tokens FROM attempts",
-    )
+def lanes(db: Connection) -> Iterator[str]:
+    """Who was ever asked, each as soon as it is found."""
+    return (row[0] for row in db.execute("SELECT DISTINCT lane FROM attempts"))
 
 
-def money(db: sqlite3.Connection) -> Row:
-    """low, high, paid and estimated over all attempts; nano-dollars. And how many answers told their price, and how
-    many requests may have cost something that nobody told."""
-    counts = f"count(*) FILTER (WHERE {PAID}) AS answers, count(*) FILTER (WHERE {DOUBTED}) AS doubted"
-    return _one(db, f"SELECT {MONEY}, {counts} FROM {ATTEMPTS}")
-
-
-def spent_on(db: sqlite3.Connection) -> Row:
-    """What the paid money went for; nano-dollars."""
-    parts = {
-        "kept": "a.state = 'paid' AND t.wanted = 'yes'",
-        "replaced": "a.state = 'paid' AND t.wanted NOT IN ('yes', 'dropped', 'waived', 'forgone')",
-        "dropped": "a.state = 'paid' AND t.wanted IN ('dropped', 'waived', 'forgone')",
-        "unusable": "a.state = 'unusable'",
-    }
-    sums = (f"coalesce(sum(a.cost_high) FILTER (WHERE {which}), 0) AS {name}" for name, which in parts.items())
-    return _one(db, f"SELECT {', '.join(sums)} FROM {ATTEMPTS}")
-
-
-def lanes(db: sqlite3.Connection) -> list[str]:
-    """Who was ever asked."""
-    return [row[0] for row in db.execute("SELECT DISTINCT lane FROM attempts").fetchall()]
-
-
-def models(db: sqlite3.Connection) -> list[str]:
+def models(db: Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT DISTINCT model FROM variants").fetchall()]
 
 
-def groups(db: sqlite3.Connection) -> list[Row]:
-    """One row a variant: its tasks by state, images, tokens and money."""
-    tasks = db.execute(
-        "SELECT v.*, count(*) AS tasks, count(*) FILTER (WHERE t.state = 'done') AS done FROM tasks t"
-        " JOIN variants v ON v.id = t.variant WHERE t.wanted = 'yes' GROUP BY v.id ORDER BY min(t.seq)"
-    ).fetchall()
-    images = db.execute(
-        "SELECT t.variant, count(*) FROM images i JOIN tasks t ON t.seq = i.task"
-        " WHERE i.state = 'saved' AND t.wanted = 'yes' GROUP BY t.variant"
-    ).fetchall()
-    spent = db.execute(
-        f"SELECT t.variant, {MONEY}, coalesce(sum(a.input_text_tokens + a.input_image_tokens), 0) AS input_tokens,"
-        " coalesce(sum(a.output_image_tokens + a.output_text_tokens), 0) AS output_tokens"
-        f" FROM {ATTEMPTS} WHERE t.wanted = 'yes' GROUP BY t.variant"
-    ).fetchall()
-    counted, paid = dict(tuple(row) for row in images), {row["variant"]: dict(row) for row in spent}
-    nothing = {"paid": 0, "low": 0, "high": 0, "estimated": 0, "unpriced": 0, "input_tokens": 0, "output_tokens": 0}
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    id: int
+    provider: str
+    model: str
+    operation: str
+    axes: Row
+
+
+def variants(db: Connection) -> list[VariantRow]:
+    """In the order in which they were first asked for."""
+    rows = db.execute("SELECT id, provider, model, operation, axes FROM variants ORDER BY id")
     return [
-        {**nothing, **paid.get(row["id"], {}), **dict(row), "images": counted.get(row["id"], 0)}
-        | {"axes": json.loads(row["axes"]), "params": json.loads(row["params"])}
-        for row in tasks
+        VariantRow(number, provider, model, operation, json.loads(axes))
+        for number, provider, model, operation, axes in rows
     ]
 
 
-def attempts(db: sqlite3.Connection, state: str = "", task: str = "") -> Iterator[Row]:
+def attempts(db: Connection, state: str = "", task: str = "") -> Iterator[Row]:
     """Attempts in the order they were sent, of one state or one task where given."""
     sql = "SELECT * FROM v_attempts WHERE (? = '' OR state = ?) AND (? = '' OR task = ?) ORDER BY seq"
     return (dict(row) for row in db.execute(sql, (state, state, task, task)))
 
 
-def task(db: sqlite3.Connection, key: str) -> Row | None:
+def task(db: Connection, key: str) -> Row | None:
     row = db.execute("SELECT * FROM v_tasks WHERE key = ?", (key,)).fetchone()
     return dict(row) if row else None
 
 
-def wanted_images(db: sqlite3.Connection) -> Iterator[Row]:
+def wanted_images(db: Connection) -> Iterator[Row]:
     """Every saved image of a wanted task, with what it was made from."""
     sql = (
         "SELECT i.path, i.sha256, i.bytes, i.format, i.width, i.height, t.key AS task, p.text AS prompt,"
@@ -226,10 +206,6 @@ def wanted_images(db: sqlite3.Connection) -> Iterator[Row]:
         " JOIN variants v ON v.id = t.variant WHERE i.state = 'saved' AND t.wanted = 'yes' ORDER BY i.id"
     )
     return (dict(row) for row in db.execute(sql))
-
-
-def _one(db: sqlite3.Connection, sql: str) -> Row:
-    return dict(db.execute(sql).fetchone())
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +224,7 @@ class Bought:
     unpriced: int
 
 
-def bought(db: sqlite3.Connection, month: str = "") -> list[Bought]:
+def bought(db: Connection, month: str = "") -> list[Bought]:
     """One row a variant, of what was sent in a month (2026-11, UTC) or ever; its images, wanted or not."""
     sent, months = "(? = '' OR substr(a.sent_at, 1, 7) = ?)", (month, month)
     images = db.execute(
@@ -266,7 +242,7 @@ def bought(db: sqlite3.Connection, month: str = "") -> list[Bought]:
     return [Bought(images=counted.get(row.pop("variant"), 0), **row) for row in rows]
 
 
-def sent(db: sqlite3.Connection) -> Iterator[Row]:
+def sent(db: Connection) -> Iterator[Row]:
     """Every attempt with its bounds and what it asked for, for whoever holds it against a bill."""
     sql = (
         "SELECT a.id, a.purchase, a.request_id, a.state, a.images, a.cost_low, a.cost_high, a.sent_at, a.ended_at,"

@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from batchgen import books, catalog
+from batchgen import books, catalog, sums
+from batchgen.tallies import Money, Tallies
+from batchgen.task import TaskState
 from batchgen.text import count
 
 SCHEMA_VERSION = 1
@@ -23,55 +25,64 @@ def usd(nano: object) -> float:
 
 def build(ledger: Path) -> Object:
     """The report as one JSON object; see the README for what each figure means."""
-    with books.reading(ledger) as db:
-        return {**_totals(db), "usage": dict(books.usage(db)), "groups": [_group(row) for row in books.groups(db)]}
+    with books.reading_together(ledger) as dbs:
+        tallies = sums.tallies(dbs)
+        usage, groups = tallies.usage(), _groups(tallies, books.variants(dbs[0]))
+        return {**_totals(dbs[0], tallies), "usage": usage, "groups": groups}
 
 
 def totals(ledger: Path) -> Object:
-    """The report without its groups and tokens, which take longer to sum."""
-    with books.reading(ledger) as db:
-        return _totals(db)
+    """The report without its groups and tokens."""
+    with books.reading_together(ledger) as dbs:
+        return _totals(dbs[0], sums.tallies(dbs, by_variant=False))
 
 
-def _totals(db: books.Connection) -> Object:
+def _totals(db: books.Connection, tallies: Tallies) -> Object:
     job = books.job_row(db)
     started, ended, _ = books.span(db)
+    tasks = tallies.task_states()
     return {
         "schema_version": SCHEMA_VERSION,
         "job": job.name,
         "project": job.project,
         "started_at": started,
         "ended_at": ended,
-        "tasks": _with_total(books.task_states(db)),
-        "not_wanted": books.not_wanted(db),
-        "images": books.images(db),
-        "attempts": _with_total(books.attempt_states(db)),
-        "cost": _cost(books.money(db), books.spent_on(db), books.models(db))
-        | {"avoided": usd(books.avoided(db)), "pretend": _pretend(books.lanes(db))},
+        "tasks": _with_total(tasks),
+        "not_wanted": tallies.not_wanted(),
+        "images": {
+            "saved": tallies.saved(),
+            "missing": books.missing(db) if tallies.broken() else 0,  # each of these looks for a few rows among all
+            "bytes": tallies.bytes(),
+        },
+        "attempts": _with_total(tallies.attempt_states()),
+        "cost": _cost(tallies.money(), tallies.spent_on(), books.models(db))
+        | {
+            "avoided": usd(books.avoided(db) if tasks[TaskState.HELD] else 0),
+            "pretend": _pretend(books.lanes(db)) if tallies.attempts else False,
+        },
     }
 
 
-def _pretend(lanes: Sequence[str]) -> bool:
-    """Whether all that was bought was bought from the sandbox."""
-    return bool(lanes) and all(catalog.is_pretend(lane) for lane in lanes)
+def _pretend(lanes: Iterable[str]) -> bool:
+    """Whether all that was bought was bought from the sandbox; no further lane is looked for after a real one."""
+    return all(catalog.is_pretend(lane) for lane in lanes)
 
 
 def _with_total(states: Mapping[str, int]) -> dict[str, int]:
     return {"total": sum(states.values()), **states}
 
 
-def _cost(money: books.Row, spent_on: books.Row, models: Sequence[str]) -> Object:
-    unknown = int(str(money["high"])) - int(str(money["paid"])) - int(str(money["estimated"]))
+def _cost(money: Money, spent_on: Mapping[str, int], models: Sequence[str]) -> Object:
     return {
         "currency": "USD",
-        "paid": usd(money["paid"]),
-        "estimated": usd(money["estimated"]),
-        "unknown": usd(unknown),
-        "low": usd(money["low"]),
-        "high": None if money["unpriced"] else usd(money["high"]),
-        "answers": money["answers"],
-        "doubted": money["doubted"],
-        "unpriced_attempts": money["unpriced"],
+        "paid": usd(money.paid),
+        "estimated": usd(money.estimated),
+        "unknown": usd(money.high - money.paid - money.estimated),
+        "low": usd(money.low),
+        "high": None if money.unpriced else usd(money.high),
+        "answers": money.answers,
+        "doubted": money.doubted,
+        "unpriced_attempts": money.unpriced,
         "prices_as_of": _as_of(models),
         "spent_on": {name: usd(value) for name, value in spent_on.items()},
     }
@@ -83,11 +94,27 @@ def _as_of(models: Sequence[str]) -> str | None:
     return min(known, default=None)
 
 
-def _group(row: books.Row) -> Object:
-    names = ("provider", "model", "operation", "tasks", "images", "input_tokens", "output_tokens")
-    unpriced = row["unpriced"] and not row["high"]
-    money = {name: None if unpriced else usd(row[name]) for name in ("paid", "low", "high")}
-    return {"axes": row["axes"], **{name: row[name] for name in names}, **money}
+def _groups(tallies: Tallies, variants: Sequence[books.VariantRow]) -> list[Object]:
+    wanted = tallies.by_variant()
+    return [_group(variant, wanted[variant.id]) for variant in variants if variant.id in wanted]
+
+
+def _group(variant: books.VariantRow, own: Tallies) -> Object:
+    usage, money = own.usage(), own.money()
+    unpriced = money.unpriced and not money.high
+    return {
+        "axes": variant.axes,
+        "provider": variant.provider,
+        "model": variant.model,
+        "operation": variant.operation,
+        "tasks": sum(own.task_states().values()),
+        "images": own.saved(),
+        "input_tokens": usage["input_text_tokens"] + usage["input_image_tokens"],
+        "output_tokens": usage["output_tokens"],
+        "paid": None if unpriced else usd(money.paid),
+        "low": None if unpriced else usd(money.low),
+        "high": None if unpriced else usd(money.high),
+    }
 
 
 def summary(told: Object) -> list[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from test_ledger import LANE, ONE, TWO, A, T, ask, saved, settlement, task
 
-from batchgen import books, ledger, troubles
+from batchgen import books, ledger, sums, troubles
 from batchgen.errors import StorageError
 from batchgen.ledger import Ledger
+from batchgen.tallies import Money
 from batchgen.task import Attempt, Image, ImageState, Settlement, Task
 
 pytestmark = pytest.mark.anyio
@@ -62,26 +63,27 @@ async def a_night(path: Path) -> None:
 async def test_the_books_of_a_night_add_up(path: Path) -> None:
     await a_night(path)
     with books.reading(path) as db:
-        assert books.task_states(db) == {"todo": 1, "doing": 0, "done": 4, "refused": 0, "failed": 1, "held": 0}
-        states = books.attempt_states(db)
+        tallies = sums.tallies([db])
+        assert tallies.task_states() == {"todo": 1, "doing": 0, "done": 4, "refused": 0, "failed": 1, "held": 0}
+        states = tallies.attempt_states()
+        assert states == books.attempt_states(db)
         assert {name: count for name, count in states.items() if count} == {
             "paid": 4,
             "unusable": 1,
             "rejected": 1,
             "unknown": 1,
         }
-        money = dict(books.money(db))
-        assert money.pop("unpriced") == 0
         sure = 4_000_000 + 4_100_000 + 4_200_000
-        assert money == {
-            "answers": 3,
-            "doubted": 2,
-            "paid": sure,
-            "estimated": 5_000_000,
-            "low": sure + 1_000_000,
-            "high": sure + 5_000_000 + 2 * 6_000_000,
-        }
-        assert dict(books.usage(db)) == {
+        assert tallies.money() == Money(
+            low=sure + 1_000_000,
+            high=sure + 5_000_000 + 2 * 6_000_000,
+            paid=sure,
+            estimated=5_000_000,
+            answers=3,
+            doubted=2,
+            unpriced=0,
+        )
+        assert tallies.usage() == {
             "input_text_tokens": 9,
             "input_image_tokens": 0,
             "output_tokens": 588,
@@ -94,12 +96,13 @@ async def test_the_books_of_a_night_add_up(path: Path) -> None:
 async def test_the_sums_by_variant_are_the_sums_of_all(path: Path) -> None:
     await a_night(path)
     with books.reading(path) as db:
-        groups, money = books.groups(db), books.money(db)
-        assert [group["tasks"] for group in groups] == [5, 1]
-        assert [group["axes"] for group in groups] == [dict(ONE.axes), {}]
-        for name in ("paid", "estimated", "low", "high"):
-            assert sum(int(str(group[name])) for group in groups) == money[name]
-        assert sum(int(str(group["images"])) for group in groups) == books.images(db)["saved"] == 4
+        tallies, variants = sums.tallies([db]), books.variants(db)
+    groups = tallies.by_variant()
+    assert [sum(each.task_states().values()) for each in groups.values()] == [5, 1]
+    assert [variant.axes for variant in variants if variant.id in groups] == [dict(ONE.axes), {}]
+    for name in ("paid", "estimated", "low", "high"):
+        assert sum(getattr(each.money(), name) for each in groups.values()) == getattr(tallies.money(), name)
+    assert sum(each.saved() for each in groups.values()) == tallies.saved() == 4
 
 
 async def test_money_for_what_is_no_longer_wanted_is_still_counted(path: Path) -> None:
@@ -107,10 +110,11 @@ async def test_money_for_what_is_no_longer_wanted_is_still_counted(path: Path) -
     async with ledger.open_for_writing(path) as one:
         assert (await ask(one, task("otter 0"))).dropped == 5
     with books.reading(path) as db:
-        spent = dict(books.spent_on(db))
-        assert spent == {"kept": 4_000_000, "dropped": 13_300_000, "replaced": 0, "unusable": 6_000_000}
-        assert books.not_wanted(db) == {"dropped": 5, "replaced": 0}
-        assert sum(books.task_states(db).values()) == 1
+        tallies = sums.tallies([db])
+    spent = {"kept": 4_000_000, "dropped": 13_300_000, "replaced": 0, "unusable": 6_000_000}
+    assert tallies.spent_on() == spent
+    assert tallies.not_wanted() == {"dropped": 5, "replaced": 0}
+    assert sum(tallies.task_states().values()) == 1
 
 
 async def test_an_image_that_one_of_several_lacks_is_missing(path: Path) -> None:
@@ -119,7 +123,8 @@ async def test_an_image_that_one_of_several_lacks_is_missing(path: Path) -> None
         (claimed,) = await one.claim(LANE, 1)
         await buy(one, claimed, replace(paid(5), images=(BROKEN, saved(1, "otter"))))
     with books.reading(path) as db:
-        assert books.images(db) == {"saved": 1, "missing": 1, "bytes": 100}
+        tallies = sums.tallies([db])
+        assert (tallies.saved(), tallies.broken(), tallies.bytes(), books.missing(db)) == (1, 1, 100, 1)
 
 
 async def test_an_attempt_without_a_price_is_counted_as_one(path: Path) -> None:
@@ -128,21 +133,14 @@ async def test_an_attempt_without_a_price_is_counted_as_one(path: Path) -> None:
         (claimed,) = await one.claim(LANE, 1)
         await one.begin(claimed, LANE, "local", None)
     with books.reading(path) as db:
-        assert dict(books.money(db)) == {
-            "paid": 0,
-            "estimated": 0,
-            "low": 0,
-            "high": 0,
-            "unpriced": 1,
-            "answers": 0,
-            "doubted": 0,
-        }
+        nothing = Money(low=0, high=0, paid=0, estimated=0, answers=0, doubted=0, unpriced=1)
+        assert sums.tallies([db]).money() == nothing
 
 
 async def test_an_image_that_came_whole_the_second_time_is_not_missing(path: Path) -> None:
     await a_night(path)
     with books.reading(path) as db:
-        assert books.images(db)["missing"] == 0
+        assert (sums.tallies([db]).broken(), books.missing(db)) == (1, 0)
 
 
 async def test_attempts_are_listed_in_their_order_by_state_and_by_task(path: Path) -> None:

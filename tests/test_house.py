@@ -43,10 +43,10 @@ dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dia
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
 control
 dialects.base  endpoint  parameters    body          spelling
-form       sizes         inputs        links         variables   reconcile           throttle
+form       sizes         inputs        links         variables   reconcile           throttle  sums
 values     pace
 catalog    problems      folder        readers     statement         quota
-document   gate          wire          disk          records       commit      books             pretend   bucket
+document   gate          wire          disk          records       commit      books     pretend   bucket   tallies
 task       errors        limits        text          deadline         template         wording   redact   connection
 """
 
@@ -72,7 +72,7 @@ DOORS = {
     "starlette": "sandbox",
     "uvicorn": "sandbox",
 }
-SQL_ROOMS = {"ledger", "records", "commit", "books", "wanted", "decide", "shelf", "troubles", "adopt"}
+SQL_ROOMS = {"ledger", "records", "commit", "books", "sums", "wanted", "decide", "shelf", "troubles", "adopt"}
 SQL = re.compile(
     r"\s*(SELECT .|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|REPLACE INTO|CREATE |DROP |ALTER |PRAGMA "
     r"|WITH \w+ AS|(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|VACUUM|ATTACH)\b)"

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from batchgen import books, decide, ledger, shelf, troubles
+from batchgen import books, decide, ledger, shelf, sums, troubles
 from batchgen.errors import StorageError
 from batchgen.ledger import Ledger, Spent
 from batchgen.task import (
@@ -36,7 +36,7 @@ from batchgen.task import (
     canonical,
     prompt_digest,
 )
-from batchgen.wanted import UNFINISHED, Change, Name
+from batchgen.wanted import UNFINISHED, Change
 
 LANE = "openai"
 ONE = Variant("openai", "gpt-image-2", Operation.GENERATE, (("quality", "low"),), (("quality", "low"),))
@@ -311,13 +311,13 @@ class Night(RuleBasedStateMachine):
         with books.reading(self.path) as db:
             assert troubles.troubles(db) == []
             attempts = Counter(each.state for each in self.model.sent.values())
-            assert books.attempt_states(db) == {str(state): attempts[state] for state in AttemptState}
-            money = books.money(db)
-            sent = self.model.sent.values()
-            assert (money["low"], money["high"]) == (sum(s.low or 0 for s in sent), sum(s.high or 0 for s in sent))
-            wanted = (s for s in sent if self.model.tasks[s.key].wanted == "yes")
-            assert books.images(db)["saved"] == sum(s.images for s in wanted if s.state is A.PAID)
-            assert books.task_states(db) == self.model.states("yes")
+            tallies = sums.tallies([db])
+        assert tallies.attempt_states() == {str(state): attempts[state] for state in AttemptState}
+        money, sent = tallies.money(), self.model.sent.values()
+        assert (money.low, money.high) == (sum(s.low or 0 for s in sent), sum(s.high or 0 for s in sent))
+        wanted = (s for s in sent if self.model.tasks[s.key].wanted == "yes")
+        assert tallies.saved() == sum(s.images for s in wanted if s.state is A.PAID)
+        assert tallies.task_states() == self.model.states("yes")
 
     @invariant()
     def what_a_comparison_sees_agrees(self) -> None:
@@ -463,7 +463,7 @@ async def test_a_settlement_is_written_whole_or_not_at_all(path: Path) -> None:
         assert (await one.states())[T.DOING] == 1
         assert await one.spent() == Spent(5, 1, 0)
     with books.reading(path) as db:
-        assert books.images(db)["saved"] == 0
+        assert sums.tallies([db]).saved() == 0
 
 
 FATES = [  # how attempts of one task ended in turn, and whether the next one belongs to the last one's purchase

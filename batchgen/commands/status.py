@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ import click
 from batchgen import books, control, report
 from batchgen.commands import options
 from batchgen.folder import Folder, find
-from batchgen.pace import Learned
-from batchgen.progress import Throttle, Wait
 from batchgen.report import SCHEMA_VERSION
 from batchgen.text import clean, count
 from batchgen.verify import working
@@ -49,7 +47,7 @@ def command(run: str, runs: Path | None, as_json: bool) -> None:
     if now.changes:
         click.echo(clean(f"Set           {'; '.join(now.changes)}"))
     for wait in waits(last, folder):
-        click.echo(clean(f"Waits         {wait['lane']}: {Wait(**wait)}"))
+        click.echo(clean(f"Waits         {wait['lane']}: {_said(wait)}"))
     for each in throttle(last, folder):
         for line in paced(each):
             click.echo(clean(line))
@@ -62,6 +60,9 @@ def throttle(last: books.Row | None, folder: Folder) -> list[dict[str, Any]]:
 
 def paced(each: dict[str, Any]) -> Iterator[str]:
     """The same in words."""
+    from batchgen.pace import Learned  # as in `_said`
+    from batchgen.progress import Throttle
+
     limits = tuple(Learned(**limit) for limit in each["pace"])
     yield f"Pace          {each['lane']}: {Throttle(each['lane'], each['window'], each['width'], limits, ())}"
     yield from (f"              {at[11:19]} UTC {what}" for at, what in each["changes"])
@@ -70,6 +71,12 @@ def paced(each: dict[str, Any]) -> Iterator[str]:
 def waits(last: books.Row | None, folder: Folder) -> list[dict[str, Any]]:
     """What the run waits for that is at work."""
     return json.loads(str(last["waits"])) if last and not last["ended_at"] and working(last, folder) else []
+
+
+def _said(wait: Mapping[str, Any]) -> str:
+    from batchgen.progress import Wait  # loads all that a run needs, for 0.2 s that most looks can do without
+
+    return str(Wait(**wait))
 
 
 def _standing(last: books.Row | None, folder: Folder) -> control.Standing:
