@@ -139,7 +139,7 @@ class Client:
             request.method,
             self._url(url) if request.auth else url,
             content=body.whole if body and body.whole else body,
-            headers=HEADERS | headers,
+            headers=HEADERS | {name.lower(): value for name, value in headers.items()},
             params=(self._access.query or None) if request.auth else None,
             extensions=extensions,
         )
@@ -285,7 +285,8 @@ def _fresh(access: Access) -> Transport | httpx.AsyncClient:
     UsageError where it names a proxy, or certificates, that cannot be used.
     """
     try:
-        if not getproxies() or loopback(httpx.URL(access.base_url).host):  # a proxy is no way to this machine
+        proxied = getproxies().keys() & {"http", "https", "all"}
+        if not proxied or loopback(httpx.URL(access.base_url).host):  # a proxy is no way to this machine
             if access.base_url.startswith("https"):
                 _tls()  # what is wrong with it is told before anything is sent
             return Transport(_tls, access.patience, access.keepalive)

@@ -5,13 +5,16 @@ times what sending and reading do. What stands on the wire is still h11's to say
 """
 
 import asyncio
+import select
 import ssl
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 import h11
 import httpx
 
+CAUGHT_MOST = 1 << 17  # bytes that arrive at a time
 HELD_MOST = 1 << 20  # bytes that have come and are not taken yet; the server waits then
 SHOWN_MOST = 1 << 17  # bytes of a reply's headers
 KEPT = 2  # connections that stay open: to the provider, and to where its links lead
@@ -20,8 +23,17 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 Origin = tuple[bytes, bytes, int | None, str]
 
 
-_CAUGHT = memoryview(bytearray(1 << 17))
-"""Where all connections' bytes arrive, one after the other: a fresh buffer each time would cost a fault a page."""
+class _Net(threading.local):
+    """Where all connections' bytes arrive, one after the other: a fresh buffer each time would cost a fault a page.
+
+    Each thread has its own: a loop lets others run while bytes are put there.
+    """
+
+    def __init__(self) -> None:
+        self.caught = memoryview(bytearray(CAUGHT_MOST))
+
+
+_NET = _Net()
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -41,10 +53,10 @@ class Wire(asyncio.BufferedProtocol):
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _CAUGHT
+        return _NET.caught
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._chunks.append(bytes(_CAUGHT[:nbytes]))
+        self._chunks.append(bytes(_NET.caught[:nbytes]))
         self._held += nbytes
         if self._held > HELD_MOST and self._transport:
             self._transport.pause_reading()
@@ -80,6 +92,14 @@ class Wire(asyncio.BufferedProtocol):
     def quiet(self) -> bool:
         """Whether it is open, and nothing came that nobody asked for."""
         return not (self.ended or self._chunks) and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def stirs(self) -> bool:
+        """Whether anything came that the loop has not seen yet: a goodbye, or what nobody asked for."""
+        assert self._transport
+        glance = select.poll()
+        glance.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(glance.poll(0))
 
     async def read(self) -> bytes:
         """What came; nothing at the end. OSError where it was cut."""
@@ -187,15 +207,18 @@ class Transport(httpx.AsyncBaseTransport):
         connection = self._kept(origin) or await self._connected(url, sni)
         try:
             reply = await connection.ask(request)
-        except BaseException as error:
+        except (h11.ProtocolError, OSError) as error:
             connection.wire.close()
             raise _named(error) from error
+        except BaseException:
+            connection.wire.close()
+            raise
         headers = [(bytes(name), bytes(value)) for name, value in reply.headers.raw_items()]
         return httpx.Response(reply.status_code, headers=headers, stream=Body(self, origin, connection))
 
     def _kept(self, origin: Origin) -> Connection | None:
         found = self._idle.pop(origin, None)
-        if found and found.wire.quiet and _now() - found.since < self._keepalive:
+        if found and found.wire.quiet and _now() - found.since < self._keepalive and not found.wire.stirs:
             return found
         if found:
             found.wire.close()
@@ -269,15 +292,13 @@ def _unwanted(made: asyncio.Task[Connection]) -> None:
         made.result().wire.close()
 
 
-def _named(error: BaseException) -> BaseException:
+def _named(error: h11.ProtocolError | OSError) -> httpx.TransportError:
     """The same in httpx's words."""
     if isinstance(error, h11.LocalProtocolError):
         return httpx.LocalProtocolError(str(error))
-    if isinstance(error, h11.RemoteProtocolError):
+    if isinstance(error, h11.ProtocolError):
         return httpx.RemoteProtocolError(str(error))
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-        return httpx.ReadError(str(error) or type(error).__name__)
-    return error
+    return httpx.ReadError(str(error) or type(error).__name__)
 
 
 def _now() -> float:

@@ -67,7 +67,7 @@ class Unsynced:
         there, parent = os.path.isdir(folder), os.path.dirname(folder) or "."
         if there and folder in _durable:
             return
-        if parent != root and not os.path.isdir(parent):
+        if parent != root and (parent not in _durable if root else not os.path.isdir(parent)):
             self.make_folder(parent, root)
         if not there:
             Path(folder).mkdir(exist_ok=True)

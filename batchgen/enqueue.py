@@ -24,24 +24,25 @@ T = TypeVar("T")
 log = logging.getLogger("batchgen")
 
 
-async def enqueue(books: Ledger, manifest: Manifest, survey: Survey, reopen: Sequence[TaskState]) -> Supply:
+async def enqueue(
+    books: Ledger, manifest: Manifest, survey: Survey, reopen: Sequence[TaskState], supply: Supply
+) -> None:
     """Queue what is to do; UsageError where the rows are others by now than those that were surveyed.
 
-    Where the ledger holds nothing yet, every task is new, and buying need not wait for the last of them: what is
-    returned queues them then.
+    Where the ledger holds nothing yet, every task is new, and buying need not wait for the last of them: they are
+    expected of the supply then.
     """
-    wanted, supply = books.wanted(), Supply()
+    wanted = books.wanted()
     await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
     if survey.chosen is not None:
         await wanted.sample(survey.chosen, survey.names, survey.fingerprint)
         await books.choose(survey.chosen)
     elif not survey.settled and await wanted.begin() and marks(manifest) == survey.marks:
-        supply = Supply(partial(_pass, wanted, manifest, survey))
+        supply.expect(partial(_pass, wanted, manifest, survey, supply))
     elif not survey.settled:
         await _pass(wanted, manifest, survey, supply)
     if reopen:  # now that it is known which of them are wanted
         await books.reopen(reopen)
-    return supply
 
 
 async def _pass(wanted: Wanted, manifest: Manifest, survey: Survey, supply: Supply) -> None:
@@ -55,6 +56,9 @@ async def _pass(wanted: Wanted, manifest: Manifest, survey: Survey, supply: Supp
                 both.start_soon(_add, wanted, block)
                 block = await anyio.to_thread.run_sync(next, stream, None)
         supply.came()
+        if supply.cut:
+            supply.short = True
+            return
     if expansion.digest != survey.read:
         sent = "What was bought is kept" if supply.open else "Nothing was sent"
         raise UsageError(f"the rows have changed since the plan was drawn. {sent}: run it again.")

@@ -133,7 +133,7 @@ class Finisher:
     def _begin(self, line: Line, group: Sequence[Work], step: Callable[[Sequence[Work]], Step]) -> None:
         """Put a group in line, and wake a thread for it, another one only where much waits."""
         line.waiting.extend(group)
-        much = sum(work.size for work in line.waiting) > GROUP_MOST
+        much = sum(work.size for work in tuple(line.waiting)) > GROUP_MOST  # a thread may take some meanwhile
         if line.waiting and line.busy < (line.most if much else 1):
             line.busy += 1
             self._tasks.put(partial(self._work_off, line, step, asyncio.get_running_loop()))
@@ -141,7 +141,7 @@ class Finisher:
     def _work_off(self, line: Line, step: Callable[[Sequence[Work]], Step], loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             while group := line.taken():
-                loop.call_soon_threadsafe(step(group), group)
+                loop.call_soon_threadsafe(_stepped(step, group), group)
             loop.call_soon_threadsafe(self._rest, line, step)
 
     def _rest(self, line: Line, step: Callable[[Sequence[Work]], Step]) -> None:
@@ -155,13 +155,23 @@ class Finisher:
     def _sealed(self, group: Sequence[Work]) -> None:
         """Free their connections, but for those of which too many wait to be saved: else more and more would."""
         room = BACKLOG - len(self._saving.waiting)
+        self._begin(self._saving, group, self._save)
         for work in [work for work in group if work.free][: max(0, room)]:
             work.sealed()
-        self._begin(self._saving, group, self._save)
 
     def _save(self, group: Sequence[Work]) -> Step:
         _in_step(group, Work.finish)
         self._spool.sweep(SPARES)
+        return _over
+
+
+def _stepped(step: Callable[[Sequence[Work]], Step], group: Sequence[Work]) -> Step:
+    """What comes next; where a step fails as a whole, everybody is told."""
+    try:
+        return step(group)
+    except BaseException as error:
+        for work in group:
+            work.error = work.error or error
         return _over
 
 

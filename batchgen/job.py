@@ -88,7 +88,7 @@ class Job:
 
     def drain(self) -> None:
         """Send nothing new, finish what is paid for."""
-        self.progress.draining = True
+        self.progress.draining = self._supply.cut = True
         for lane in self.progress.lanes:
             lane.drain()
 
@@ -165,7 +165,9 @@ class Job:
             cap = await self._drive(books, lanes, spool)
             blocked = [lane.plight for lane in lanes if lane.blocked]
             left = {attempt.lane for attempt in await books.open_attempts()} - {lane.name for lane in lanes}
-            self.ended = ended = conclude(await books.states(), cap, "; ".join(blocked), sorted(left))
+            self.ended = ended = conclude(
+                await books.states(), cap, "; ".join(blocked), sorted(left), self._supply.short
+            )
         except BatchgenError as error:
             ended = Ended(error.exit_code, str(error))
             raise
@@ -185,7 +187,7 @@ class Job:
         """Recover, enqueue, buy; returns the cap that was reached, or ""."""
         resumed = await self._recover(books, spool)
         order = self._order
-        self._supply = await enqueue(books, order.manifest, order.plan.survey, order.reopen)
+        await enqueue(books, order.manifest, order.plan.survey, order.reopen, self._supply)
         self.progress.states = await self._states(books)
         if not resumed and not self.progress.states[TaskState.TODO]:
             self.started.set()
@@ -275,17 +277,19 @@ def _headers(provider: Provider, key: str) -> dict[str, str]:
     return {name: f"Bearer {key}" if name == "authorization" else key}
 
 
-def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Sequence[str] = ()) -> Ended:
+def conclude(
+    states: Mapping[TaskState, int], cap: str, blocked: str, left: Sequence[str] = (), short: bool = False
+) -> Ended:
     """The exit code and its reason; where several are true, the most urgent.
 
-    `left` are providers that hold images of ours, and that the manifest has no more.
+    `left` are providers that hold images of ours, and that the manifest has no more. `short`: not all is queued yet.
     """
     bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
     if blocked:
         return Ended(5, f"blocked: {blocked}")
     if cap and states[TaskState.TODO]:  # a limit that ended nothing is none
         return Ended(4, f"stopped by {cap}")
-    if states[TaskState.TODO]:
+    if states[TaskState.TODO] or short:
         return Ended(7, "interrupted")
     if states[TaskState.DOING]:
         return Ended(

@@ -8,22 +8,28 @@ from batchgen.wanted import Change
 
 
 class Supply:
-    """Whether more are coming, by `queue`, which says of each lot that it `came`. Nothing comes where there is none.
+    """Whether more are coming, by a queue that says of each lot that it `came`. Nothing comes where there is none.
 
     `change` is how what is wanted differs from what the ledger held, as soon as that is known.
     """
 
-    def __init__(self, queue: "Callable[[Supply], Awaitable[None]] | None" = None) -> None:
-        self._queue = queue
+    def __init__(self) -> None:
+        self._queue: Callable[[], Awaitable[None]] | None = None
         self._more = anyio.Event()
-        self.open = queue is not None
+        self.open = False
+        self.cut = False  # nobody wants the rest written down now
+        self.short = False  # and it is not
         self.change: Change | None = None
+
+    def expect(self, queue: Callable[[], Awaitable[None]]) -> None:
+        """More will come by this."""
+        self._queue, self.open = queue, True
 
     async def run(self) -> None:
         """Queue them all."""
         try:
             if self._queue:
-                await self._queue(self)
+                await self._queue()
         finally:
             self.open = False
             self.came()

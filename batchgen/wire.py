@@ -3,7 +3,7 @@
 import json
 import re
 import zlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -129,7 +129,7 @@ class Reply:
 
     def events(self) -> Iterator[Mapping[str, object]]:
         """The JSON objects of a text/event-stream, without what is none; ValueError as in `read`."""
-        for block in _BLOCK.split(_bounded(self.read())):
+        for block in _BLOCK.split(_bounded(self.read(), (*SIGNS, b"\r", b"\n"))):
             lines = [line.partition(b":") for line in block.splitlines()]
             named = b"".join(value.strip() for name, _, value in lines if name == b"event").decode("utf-8", "replace")
             event: object = None
@@ -141,11 +141,11 @@ class Reply:
                 yield {"type": named, **event}
 
 
-def _bounded(body: bytes) -> bytes:
+def _bounded(body: bytes, signs: Sequence[bytes] = SIGNS) -> bytes:
     """A body that may be parsed; ValueError where that would fill the memory with small things."""
     if len(body) > VALUES_MOST:
-        signs = (True for sign in SIGNS for _ in _found(body, sign))
-        if next(islice(signs, VALUES_MOST, None), False):
+        found = (True for sign in signs for _ in _found(body, sign))
+        if next(islice(found, VALUES_MOST, None), False):
             raise ValueError(f"more than {VALUES_MOST:,} values")
     return body
 

@@ -86,3 +86,27 @@ def test_rows_that_changed_since_the_question_are_not_bought_by_its_answer(
     with pytest.raises(UsageError, match="Nothing was sent"):
         anyio.run(job.run)
     assert not sent
+
+
+def test_who_drains_while_tasks_are_queued_need_not_wait_for_the_last(
+    world: World, host: Callable[[Respond], Host]
+) -> None:
+    rows(world)
+    asked = seller(host, lambda: None)
+    limits = {"images": 4, "budget": 1000, "concurrency": 4}
+    wanted: dict[str, object] = {"provider": world.provider(base_url=asked.url), "prompts": [{"file": "rows.txt"}]}
+    job = world.job(**wanted, limits=limits)
+
+    async def drained() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(job.run)
+            while not job.progress.images:  # noqa: ASYNC110 - there is no event for it
+                await anyio.sleep(0.005)
+            job.drain()
+
+    anyio.run(drained)
+    assert (job.ended and job.ended.exit_code) in (4, 7)
+    assert 0 < sum(world.states().values()) < ROWS
+    assert world.rows("SELECT enqueued FROM job") == [(UNFINISHED,)]
+    world.run(**wanted, limits=limits)
+    assert world.states() == {"done": 4, "todo": ROWS - 4}
