@@ -125,10 +125,13 @@ class Spool:
                     os.unlink(self._spare.pop())
 
     def purge(self, kept: Container[str]) -> None:
-        """Remove all but these attempts' replies: whatever a crash left, in whatever order. Blocks."""
+        """Remove all but these attempts' whole replies: whatever a crash left, in whatever order. Blocks."""
         with disk.storage("the spool"):
             for entry in list(self.folder.iterdir()):
-                if entry.name.partition(".")[0] not in kept:
+                attempt, _, k = entry.name.partition(".")
+                if attempt in kept and k.isdecimal():
+                    self._there.setdefault(attempt, set()).add(int(k))
+                else:
                     entry.unlink(missing_ok=True)
 
     def attempts(self) -> set[str]:

@@ -163,8 +163,13 @@ def test_p18_what_a_crash_left_of_a_sweep_is_purged(tmp_path: Path) -> None:
     spool.seal(ID, 2, Reply(200, {}, b"{}"), Unsynced())
     spool.path(ID, 1).unlink()
     spool.seal("other", 1, Reply(200, {}, b"{}"), Unsynced())
-    spool.purge({"other"})
-    assert spool.attempts() == {"other"}
+    spool.sink("other", 2).write_bytes(b"half of")
+    again = Spool(tmp_path)
+    again.purge({"other"})
+    assert [path.name for path in tmp_path.iterdir()] == ["other.1"], "and no half of a reply"
+    again.discard("other")
+    again.sweep()
+    assert not list(tmp_path.iterdir()), "though it was read by nobody"
 
 
 def test_d10_a_spool_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
