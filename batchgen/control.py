@@ -4,10 +4,11 @@
 that it is meant for, or from: what a run left behind that is dead means nothing to the next one.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -74,13 +75,24 @@ def settings(texts: Mapping[str, str]) -> dict[str, object]:
 
 def leave(folder: Folder, asked: Asked) -> None:
     """Ask for it, together with what that run was asked for and has not yet taken up."""
-    with suppress(OSError, ValueError):  # one that cannot be read is replaced
-        before = _asked(_read(folder.control))
-        if before.run == asked.run:
-            asked = Asked(asked.run, (*before.ids, *asked.ids), {**before.texts, **asked.texts})
     part = folder.path / f".control.{os.getpid()}.part"
-    with disk.storage("what the run is asked for"):
+    with disk.storage("what the run is asked for"), _alone(folder):
+        with suppress(OSError, ValueError):  # one that cannot be read is replaced
+            before = _asked(_read(folder.control))
+            if before.run == asked.run:
+                asked = Asked(asked.run, (*before.ids, *asked.ids), {**before.texts, **asked.texts})
         disk.write_whole(folder.control, json.dumps(asdict(asked)).encode(), part)
+
+
+@contextmanager
+def _alone(folder: Folder) -> Iterator[None]:
+    """Of two who ask at once the second sees what the first has left."""
+    handle = os.open(folder.path / ".control.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def take(folder: Folder) -> Asked | None:
@@ -118,7 +130,7 @@ def standing(folder: Folder, run: str) -> Standing:
 
 def clear(folder: Folder) -> None:
     """Nobody is asked any more. What was answered stays: who asked may not have read it yet."""
-    for path in (folder.control, folder.path / ".control.taken"):
+    for path in (folder.control, folder.path / ".control.taken", folder.path / ".control.lock"):
         with suppress(OSError):
             path.unlink(missing_ok=True)
 

@@ -99,9 +99,10 @@ class Gate:
     def resize(self, width: int) -> None:
         """Another `width`, by a person's word: a window that was not narrowed follows at once."""
         wide, free = not self.why and self._window >= self.width, self._ceiling >= self.width
+        fresh = not (self._recent or self.ticket)  # nothing is known of this provider yet
         self.width = width
         self._ceiling = float(width) if free else min(self._ceiling, width)
-        self._window = float(width) if wide else min(self._window, width)
+        self._window = float(width) if wide and not fresh else min(max(self._window, FIRST * fresh), width)
 
     def succeeded(self, ticket: int, used: bool = True) -> None:
         """An answer came, be it a clear no to what was asked: the provider works. `used`: all of the window was."""

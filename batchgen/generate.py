@@ -23,13 +23,14 @@ from batchgen.errors import (
     Unknown,
     Unsent,
 )
-from batchgen.lane import ONE, Lane, Slot, Stopped
+from batchgen.lane import ONE, Lane, Slot
 from batchgen.ledger import Forgotten, Ledger
 from batchgen.limits import backoff
 from batchgen.purse import Exhausted, Purse
 from batchgen.settle import Case, Policy
 from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
+from batchgen.turn import Again, Stopped
 from batchgen.wire import Outcome
 
 ANSWERED = (AttemptState.PAID, AttemptState.UNUSABLE)  # a clear no says nothing of how long an image takes
@@ -107,22 +108,16 @@ class Errand:
         """One try; returns the seconds until the next one, or None where there is none."""
         buyer, resumed = self._buyer, self.attempt is not None
         if not resumed:
-            await buyer.purse.reserve(self._task)
+            await buyer.purse.room(self._task)
         try:
-            draw = ONE if resumed else buyer.purse.draw(self._task)
-            async with buyer.lane.slot(not resumed, draw) as slot:
-                if not resumed and buyer.purse.overdrawn:  # a cap was lowered meanwhile: it is to fit under that one
-                    buyer.purse.cancel(self._task)
-                    return 0.0
+            async with buyer.lane.slot(not resumed, ONE if resumed else buyer.purse.draw(self._task)) as slot:
                 attempt, begun = self.attempt or await self._begin(), anyio.current_time()
                 settled, error = await self._perform(attempt, slot, buy=not resumed)
+        except Again:
+            return 0.0
         except Forgotten:
             await self._hold()
             return None
-        except BaseException:
-            if self.attempt is None:
-                buyer.purse.cancel(self._task)
-            raise
         if settled is None:
             return await self._keep(error)
         await self._settle(attempt, settled)
@@ -131,13 +126,22 @@ class Errand:
         return self._next(settled, error)
 
     async def _begin(self) -> Attempt:
+        """Its turn has come; Again where others took the room under the caps meanwhile."""
         self._check_place()
-        if self._buyer.deadline.due(self._buyer.lane.name, time.time()):
-            raise Exhausted(self._buyer.deadline.name)
-        buyer, money = self._buyer, self._buyer.purse.quote(self._task)
-        high, lifetime = money.high if money else None, buyer.lane.provider.idempotency
-        lane = buyer.lane
-        self.attempt = await buyer.ledger.begin(self._task, lane.name, buyer.engine, high, lifetime, lane.scope)
+        buyer, lane = self._buyer, self._buyer.lane
+        if buyer.deadline.due(lane.name, time.time()):
+            raise Exhausted(buyer.deadline.name)
+        if not buyer.purse.reserve(self._task):
+            raise Again
+        money, lifetime = buyer.purse.quote(self._task), lane.provider.idempotency
+        high = money.high if money else None
+        try:
+            self.attempt = await buyer.ledger.begin(self._task, lane.name, buyer.engine, high, lifetime, lane.scope)
+        except Forgotten:
+            raise
+        except BaseException:
+            buyer.purse.cancel(self._task)
+            raise
         return self.attempt
 
     def _check_place(self) -> None:

@@ -7,7 +7,6 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
 
@@ -23,6 +22,7 @@ from batchgen.pace import Draw, Learned
 from batchgen.redact import LEAST, redact
 from batchgen.task import Attempt
 from batchgen.throttle import Throttle
+from batchgen.turn import Again, Stopped, Turn
 from batchgen.wire import Reply, Request
 
 FILES = 3  # that an open request needs: its connection, its answer, and a share of what else is open
@@ -31,21 +31,6 @@ AWAITED = {401, 402, 403, 429}  # what may change without a word from us: the ke
 CHANGES_MOST = 20  # of window and pace that are kept to be shown
 ONE = Draw()
 log = logging.getLogger("batchgen")
-
-
-class Stopped(Exception):
-    """The lane takes no new request: somebody asked it to drain, or it is blocked."""
-
-
-@dataclass(slots=True, eq=False)
-class Turn:
-    """Somebody's place in the queue before a lane, and what will be drawn from its limits."""
-
-    draw: Draw
-    come: anyio.Event = field(default_factory=anyio.Event)
-    admitted: bool = False
-    ticket: int = 0  # of the gate's, when it was let through
-    probe: bool = False  # whether that was to find out if the provider works again
 
 
 class Lane:
@@ -115,6 +100,13 @@ class Lane:
         """Send nothing new for a while, or go on; what is bought is fetched all the same."""
         self.paused = paused
         self._admit()
+
+    def recheck(self) -> None:
+        """Let those who wait look again whether they may buy at all."""
+        while self._buying:
+            turn = self._buying.popleft()
+            turn.again = True
+            turn.come.set()
 
     def resize(self, width: int) -> None:
         """Let another number of requests be open; those that are on their way stay so."""
@@ -219,6 +211,8 @@ class Lane:
             elif turn.admitted:
                 self._leave()
             raise
+        if turn.again:
+            raise Again
         if not turn.admitted:
             raise Stopped
         try:

@@ -19,6 +19,8 @@ from batchgen.quota import KINDS, Quota
 
 SEVERAL, GOOD = 3, 0.25  # 429s that are believed, and how many of them an accepted request makes good
 TRIAL, TRIAL_PAUSE = 5, 10.0  # requests that pass a limit by which may not be there; seconds until the next ones do
+TRIAL_PAUSE_MOST, SOON = 600.0, 0.001  # seconds
+FRESH = 120.0  # seconds after which headers that say a limit no more are believed no more
 TWICE = 2.0  # limits that a minute may hold where a whole minute's worth may come at once
 GUESS, FLOOR = 0.95, 0.8  # of the accepted rate; of a guess, below which single 429s do not lower it
 GROWTH, GROWTH_MOST = 0.01, 0.03  # of the limit: for each request, and for each second
@@ -60,8 +62,12 @@ class Trial:
     def on(self, now: float) -> bool:
         """Whether the next request passes it by; ever more rarely there is another trial."""
         if not self.left and now - self.begun > self.pause:
-            self.begun, self.accepted, self.left, self.pause = now, 0.0, TRIAL, 2 * self.pause
+            self.begun, self.accepted, self.left, self.pause = now, 0.0, TRIAL, min(TRIAL_PAUSE_MOST, 2 * self.pause)
         return self.left > 0
+
+    def soon(self, now: float, seconds: float) -> float:
+        """Seconds until the next trial, where that comes sooner."""
+        return min(seconds, max(SOON, self.begun + self.pause - now))
 
     def disproved(self, now: float, count: float, sent: float) -> bool:
         """Whether more was accepted by now than it would have let through."""
@@ -82,6 +88,7 @@ class Pace:
         self._learned: dict[str, Learned] = {}
         self._grown: dict[str, float] = {}  # beyond what was learned, a minute
         self._buckets: dict[str, Bucket] = {}
+        self._told: dict[str, float] = {}  # when headers said a limit last
         self._bound: dict[str, float] = {}  # when a limit last held somebody back
         self._accepted = {kind: Tally() for kind in KINDS}
         self._trials: dict[str, Trial] = {}
@@ -94,6 +101,7 @@ class Pace:
         """Fill the buckets, by what the manifest says and what an earlier run learned."""
         self._learned = {each.kind: each for each in learned}
         self._refused = self._grew = now
+        self._told = dict.fromkeys(self._learned, now)
         self._floor = max([1.0, *(FLOOR * each.per_minute for each in self._learned.values() if each.source == RATE)])
         for kind in KINDS:
             self._adjust(now, kind)
@@ -120,7 +128,7 @@ class Pace:
             trial = self._trials.get(kind)
             if (seconds := bucket.wait(now, draw.of(kind))) and not (trial and trial.on(now)):
                 self._bound[kind] = now
-                longest = max(longest, seconds)
+                longest = max(longest, trial.soon(now, seconds) if trial else seconds)
         return longest
 
     def draw(self, now: float, draw: Draw) -> None:
@@ -134,6 +142,7 @@ class Pace:
     def heard(self, now: float, quotas: Iterable[Quota]) -> None:
         """What headers say: it holds, and no more may go now than remains."""
         for quota in quotas:
+            self._told[quota.kind] = now
             self._learn(now, Learned(quota.kind, quota.limit, HEADERS))
             if quota.remaining is not None:
                 self._buckets[quota.kind].lower(now, quota.remaining)
@@ -144,6 +153,8 @@ class Pace:
             if trial.disproved(now, draw.of(kind), sent):
                 self._wrong.append(Quota(kind, trial.limit))
                 self._forget(now, [kind])
+        stale = [each.kind for each in self._learned.values() if each.source == HEADERS and self._stale(now, each.kind)]
+        self._forget(now, stale)
         self._doubt = max(0.0, self._doubt - GOOD)
         for kind, tally in self._accepted.items():
             tally.add(now, draw.of(kind))
@@ -152,6 +163,9 @@ class Pace:
             if quiet is not None and now - self._refused >= quiet and self._binds(now, learned.kind):
                 self._grow(now, learned)
         self._grew = now
+
+    def _stale(self, now: float, kind: str) -> bool:
+        return now - self._told.get(kind, now) > FRESH
 
     def refused(self, now: float, quotas: Iterable[Quota]) -> bool:
         """A 429 that says so; whether it taught a limit, so that those under way will say nothing new."""

@@ -79,25 +79,37 @@ class Purse:
             self.images.limit = images
         self._wake()
 
-    @property
-    def overdrawn(self) -> bool:
-        """Whether more is spent and set aside than a cap allows, as where it was lowered."""
-        return not (self.budget.fits(0) and self.images.fits(0))
+    async def room(self, task: Task) -> None:
+        """Wait until its highest price fits, as requests on their way settle for less; Exhausted at the end.
 
-    async def reserve(self, task: Task) -> None:
-        """Set the highest price aside, waiting for requests on their way to settle for less; Exhausted at the end."""
-        high, images = self._most(task), task.variant.images
-        if task.replay:  # its purchase is among what is spent
-            high, images = max(0, high - task.counted), 0
-        while not (self.budget.fits(high) and self.images.fits(images)):
+        Nothing is set aside yet: who waits for its turn keeps nobody else from buying.
+        """
+        while not self._fits(*self._takes(task)):
             if not self._open:
                 money = "what was agreed to: a run draws up a new plan" if self.agreed else "budget"
-                raise Exhausted("limits.images" if self.budget.fits(high) else money)
+                raise Exhausted("limits.images" if self.budget.fits(self._takes(task)[0]) else money)
             await self._changed.wait()
+
+    def reserve(self, task: Task) -> bool:
+        """Set the highest price aside, if it fits."""
+        high, images = self._takes(task)
+        if not self._fits(high, images):
+            return False
         self._enter(high)
         self._set_aside[task.key] = high, images
         self.budget.reserve(high)
         self.images.reserve(images)
+        return True
+
+    def _takes(self, task: Task) -> tuple[int, int]:
+        """Money and images that its next sending may add."""
+        high, images = self._most(task), task.variant.images
+        if task.replay:  # its purchase is among what is spent
+            return max(0, high - task.counted), 0
+        return high, images
+
+    def _fits(self, high: int, images: int) -> bool:
+        return self.budget.fits(high) and self.images.fits(images)
 
     def adopt(self, attempt: Attempt) -> None:
         """An attempt of an earlier run is on its way; what it may cost is among what was spent."""

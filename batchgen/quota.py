@@ -54,7 +54,7 @@ def _words(reply: Reply) -> Iterator[Quota]:
 
 def _figure(text: str) -> float | None:
     try:
-        found = float(text)
+        found = float(text if text.isascii() else "")
     except ValueError:
         return None
     return found if 0 <= found <= BOUNDS[1] else None  # NaN fails this too

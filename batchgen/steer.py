@@ -130,6 +130,12 @@ class Helm:
         for lane in self.lanes:
             lane.resize(width)
 
+    def recap(self, budget: int | None = None, images: int | None = None) -> None:
+        """Other caps; who waits for its turn looks again whether it fits."""
+        self.purse.recap(budget, images)
+        for lane in self.lanes:
+            lane.recheck()
+
     def slow(self, kind: str, rates: Mapping[str, int]) -> None:
         """So many a minute at the providers that are named."""
         for lane in self.lanes:
@@ -173,11 +179,11 @@ DIALS: Mapping[str, Dial] = {
     **{name: _rates(kind) for kind, name in PACES.items()},
     "budget": Dial(
         lambda helm: _budget(helm.purse),
-        lambda helm, budget: helm.purse.recap(budget=budget),
+        lambda helm, budget: helm.recap(budget=budget),
     ),
     "images": Dial(
         lambda helm: "none" if helm.purse.images.limit is None else f"{helm.purse.images.limit:,}",
-        lambda helm, images: helm.purse.recap(images=images),
+        lambda helm, images: helm.recap(images=images),
     ),
     "until": Dial(lambda helm: helm.deadline.until.text if helm.deadline.until else "none", Helm.move),
     "paused": Dial(lambda helm: "yes" if any(lane.paused for lane in helm.lanes) else "no", Helm.pause),

@@ -29,6 +29,7 @@ class Throttle:
         self.gate = Gate(width, chance, note, eager)
         self.pace = Pace(limits, note)
         self.spread = Spread()
+        self._works = True  # whether anything passed since a limit was last learned
 
     def wait(self, now: float, open_: int, draw: Draw) -> float | None:
         """Seconds until the next request may go, where so many are open; None: not before one of these is over."""
@@ -49,8 +50,10 @@ class Throttle:
         if reply.status != 429:
             self.spread.answered(now - sent)
             self.pace.accepted(now, draw, sent)
-        elif self.pace.refused(now, words):
+            self._works = True
+        elif self.pace.refused(now, words) and self._works:
             self.gate.explained()
+            self._works = False  # whoever names one limit after the other, and lets nothing through, explains nothing
         self.pace.heard(now, sure)
 
     def succeeded(self, ticket: int, open_: int, queued: int) -> None:

@@ -61,7 +61,7 @@ def test_what_is_asked_for_is_there_whole_for_its_owner_alone_and_taken_once(fol
     asked = Asked(RUN, ("one",), {"budget": "40"})
     control.leave(folder, asked)
     assert stat.S_IMODE(folder.control.stat().st_mode) == 0o600
-    assert [path.name for path in folder.path.iterdir()] == ["control.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [".control.lock", "control.json"]
     assert (control.take(folder), control.take(folder)) == (asked, None)
     control.clear(folder)
     assert list(folder.path.iterdir()) == []

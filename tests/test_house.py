@@ -43,7 +43,7 @@ dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dia
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
 control
 dialects.base  endpoint  parameters    body          spelling
-form       sizes         inputs        links         variables   reconcile           throttle  sums
+form       sizes         inputs        links         variables   reconcile   throttle  sums  turn
 values     pace
 catalog    problems      folder        readers     statement         quota
 document   gate          wire          disk          records       commit      books     pretend   bucket   tallies
@@ -52,8 +52,8 @@ task       errors        limits        text          deadline         template  
 
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
-    "anyio": "client body links commit attempt finisher lane purse supply enqueue generate progress engines steer job "
-    "pretend api commands sandbox",
+    "anyio": "client body links commit attempt finisher lane turn purse supply enqueue generate progress engines steer "
+    "job pretend api commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
     "httpx": "client connection",

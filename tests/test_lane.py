@@ -19,7 +19,7 @@ from batchgen.engines import local
 from batchgen.errors import Blocked
 from batchgen.finisher import Finisher
 from batchgen.generate import Buyer
-from batchgen.lane import Lane, Stopped
+from batchgen.lane import Lane
 from batchgen.limits import Cap
 from batchgen.pace import HEADERS, Draw, Learned
 from batchgen.purse import Purse
@@ -27,6 +27,7 @@ from batchgen.settle import Policy
 from batchgen.spool import Spool
 from batchgen.supply import Supply
 from batchgen.task import Attempt, Identity, Operation, Task, Variant, canonical
+from batchgen.turn import Stopped
 from batchgen.wire import Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -113,7 +113,7 @@ def test_several_429s_are_believed_and_one_is_noise() -> None:
     for _ in range(5):
         assert pace.wait(1.0, Draw()) == 0
         pace.draw(1.0, Draw())
-    assert pace.wait(1.0, Draw()) > 10
+    assert pace.wait(1.0, Draw()) == 9, "that is when the next trial is due, long before the bucket is full"
     assert pace.wait(11.0, Draw()) == 0, "another one, later"
     assert pace.learned == [Learned("images", 5, WORDS)]
 
@@ -299,3 +299,30 @@ def test_every_task_is_made_whatever_the_limit(
     ideal = max(0.0, 60 * images - burst) / rate
     shop = Shop(60, images, lambda now: rate, max(burst, images), tells, {}, noise, width).run()
     assert shop.ended < 10 * ideal + 120, "and never much slower than the provider"
+
+
+def test_headers_that_say_a_limit_no_more_are_believed_no_more() -> None:
+    pace = paced()
+    pace.heard(0.0, [Quota("requests", 1)])
+    for second in range(0, 110, 10):
+        pace.accepted(float(second), Draw())
+    assert limits(pace) == {"requests": 1}
+    pace.accepted(130.0, Draw())
+    assert limits(pace) == {}
+
+
+def test_of_limits_that_are_named_one_after_the_other_without_a_success_between_only_the_first_explains() -> None:
+    """Else whoever changes the figure with each refusal is asked for ever at full width."""
+    throttle = Throttle(64, {}, random.Random(1), lambda what: None)
+    sent = 0
+    for turn in range(400):
+        now = turn / 10
+        if throttle.wait(now, 0, Draw()) == 0:
+            throttle.draw(now, Draw())
+            sent += 1
+            body = f"Rate limit reached on requests per min: Limit {10**6 * (1 + turn % 2)}, Used 5, Requested 1."
+            said = {"error": {"message": body, "type": "requests", "code": "rate_limit_exceeded"}}
+            ticket = throttle.gate.ticket
+            throttle.heard(now, Reply(429, {}, json.dumps(said).encode()), Draw(), now)
+            throttle.limited(ticket, now, None, "429", 1)
+    assert sent < 40

@@ -298,3 +298,17 @@ def test_the_next_command_goes_on_until_the_next_such_time(world: World) -> None
         assert (
             next_command(Ended(4, f"stopped by {reason}"), asked) == f"raise the limit ({reason}), then {asked.again}"
         )
+
+
+def test_a_budget_below_what_is_spent_ends_a_run_that_waits_for_its_pace(bad: Start) -> None:
+    """Its tasks wait in a row for a turn a minute: none of them needs one to learn that it may not be bought."""
+    world, job = slow(bad, concurrency=8, images_per_minute=1, budget=5)
+    begun = time.monotonic()
+
+    def lower() -> None:
+        eventually(lambda: job.progress.images)
+        told(world, budget="0.001")
+
+    assert run(job, lower) == Ended(4, "stopped by budget")
+    assert time.monotonic() - begun < 20
+    assert (world.states()["done"], len(world.charges())) == (1, 1)

@@ -7,10 +7,11 @@ import anyio
 import anyio.abc
 
 from batchgen.generate import Buyer
-from batchgen.lane import Lane, Stopped
+from batchgen.lane import Lane
 from batchgen.purse import Exhausted
 from batchgen.supply import Supply
 from batchgen.task import Attempt, Task
+from batchgen.turn import Stopped
 
 NAME = "local"
 HEAD_START = 5.0  # seconds
