@@ -65,7 +65,7 @@ class Unsynced:
     def make_folder(self, folder: str, root: str = "") -> None:
         """Make a folder and its parents; a `root` that is gone is not made again."""
         there, parent = os.path.isdir(folder), os.path.dirname(folder) or "."
-        if there and folder in _durable:
+        if folder == root or (there and folder in _durable):
             return
         if parent != root and (parent not in _durable if root else not os.path.isdir(parent)):
             self.make_folder(parent, root)

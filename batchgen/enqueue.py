@@ -32,7 +32,7 @@ async def enqueue(
     Where the ledger holds nothing yet, every task is new, and buying need not wait for the last of them: they are
     expected of the supply then.
     """
-    wanted = books.wanted()
+    wanted, supply.begun = books.wanted(), True
     await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
     if survey.chosen is not None:
         await wanted.sample(survey.chosen, survey.names, survey.fingerprint)

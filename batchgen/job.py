@@ -88,7 +88,8 @@ class Job:
 
     def drain(self) -> None:
         """Send nothing new, finish what is paid for."""
-        self.progress.draining = self._supply.cut = True
+        self.progress.draining = True
+        self._supply.stop()
         for lane in self.progress.lanes:
             lane.drain()
 

@@ -17,9 +17,14 @@ class Supply:
         self._queue: Callable[[], Awaitable[None]] | None = None
         self._more = anyio.Event()
         self.open = False
+        self.begun = False
         self.cut = False  # nobody wants the rest written down now
         self.short = False  # and it is not
         self.change: Change | None = None
+
+    def stop(self) -> None:
+        """Leave the rest for another time, where any of it was begun."""
+        self.cut = self.begun
 
     def expect(self, queue: Callable[[], Awaitable[None]]) -> None:
         """More will come by this."""
