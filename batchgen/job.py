@@ -198,7 +198,8 @@ class Job:
         for lane in lanes:
             lane.recall(await books.quotas(lane.account))
         if self.progress.draining:
-            self.drain()
+            for lane in lanes:
+                lane.drain()
         retry = self._order.manifest.retry
         patient = self._order.manifest.limits.on_blocked == "wait"
         policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)
