@@ -10,7 +10,7 @@ from sandbox import child
 from sandbox.child import Child
 from world import Host, Respond, World
 
-settings.register_profile("patient", deadline=None, max_examples=50)  # a busy machine is slow, and not wrong
+settings.register_profile("patient", deadline=None, max_examples=30)  # a busy machine is slow, and not wrong
 settings.load_profile("patient")
 SMALL = ("--paint", "cached", "--paint-bytes", "3000")
 Start = Callable[..., World]
