@@ -33,7 +33,7 @@ from .summary import table
 from .world import World, until
 
 MOST = 5  # cuts of one run
-MIB = 160  # of the image file; it is sparse
+MIB = 320  # of the image file; it is sparse
 MOUNT = "loop,commit=300,noauto_da_alloc,noatime"
 FAST = Path("/dev/shm")
 SLOW = Setup(workers=4, latency=0.05)
