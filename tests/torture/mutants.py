@@ -263,9 +263,9 @@ MUTANTS = (
         "a report of the last run alone",
         (
             (
-                "books.py",
-                'f"SELECT {MONEY}, {counts} FROM {ATTEMPTS}"',
-                'f"SELECT {MONEY}, {counts} FROM {ATTEMPTS} WHERE a.run = (SELECT max(id) FROM runs)"',
+                "sums.py",
+                '    "JOIN tasks t ON t.seq = a.task",\n',
+                '    "JOIN tasks t ON t.seq = a.task AND a.run = (SELECT max(id) FROM runs)",\n',
             ),
         ),
         Torture("kills", SMALL, killed(7, 1)),
