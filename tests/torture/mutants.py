@@ -310,7 +310,7 @@ MUTANTS = (
     Mutant(
         "12",
         "the budget is looked at once it is spent",
-        (("purse.py", "while not (self.budget.fits(high) and", "while not (self.budget.fits(1) and"),),
+        (("purse.py", "return self.budget.fits(high) and", "return self.budget.fits(1) and"),),
         Torture("budget", Setup(tasks=24, workers=4, budget=0.05, ends=("todo",)), nothing),
         ("budget",),
     ),
