@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 
 from batchgen import catalog, disk, hold, ledger, pretend, progress, shelf
 from batchgen.attempt import Bench

@@ -6,9 +6,9 @@ count those, too. What the manifest says goes before what was learned, and a lea
 
 Limits are learned from headers at once, and from the words of 429s once there are several, unless more was accepted:
 a single one may be noise, but for one that names about the rate that was accepted lately. A few requests more try if
-they are right. Where several 429s together
-name no figure, nearly that rate is the pace. Only headers are sure: the other two grow again, a little with
-each request that is accepted while they hold others back, once nothing was refused for a while.
+they are right. Where several 429s together name no figure, nearly that rate is the pace. Headers are believed as long
+as they are repeated; the other two grow again, a little with each request that is accepted while they hold others
+back, once nothing was refused for a while.
 """
 
 from collections.abc import Callable, Iterable, Mapping
