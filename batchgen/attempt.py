@@ -10,11 +10,11 @@ import anyio
 
 from batchgen import images, links
 from batchgen.catalog import Provider
-from batchgen.client import Sink
 from batchgen.dialects.base import Dialect
 from batchgen.disk import Unsynced
 from batchgen.errors import Blocked, Failed, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unusable
 from batchgen.finisher import Finisher
+from batchgen.pour import Sink
 from batchgen.spool import Spool
 from batchgen.task import MISSING, Attempt, Image, ImageState
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply, Request

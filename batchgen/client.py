@@ -1,21 +1,19 @@
 """One Request out, one Reply back, its body streamed to a file. httpx's only door."""
 
 import logging
-import os
-import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 from urllib.request import getproxies
 
 import anyio
 import httpx
 
-from batchgen import __version__, disk, links
+from batchgen import __version__, links
 from batchgen import body as bodies
 from batchgen.catalog import loopback
 from batchgen.connection import Transport
@@ -23,28 +21,21 @@ from batchgen.errors import (
     Blocked,
     ProviderError,
     Rejected,
-    StorageError,
     Transient,
     Unknown,
     Unsent,
     Unusable,
     UsageError,
 )
+from batchgen.pour import Poured, Sink
 from batchgen.text import clean
 from batchgen.wire import Reply, Request
-
-Sink = Callable[[], Path]
-"""Where a reply's body goes, made when it is first needed."""
 
 TROUBLE = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, UnicodeError, OverflowError, ExceptionGroup)
 URLS_MOST = 8
 CONNECT = 15.0  # seconds
 HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"batchgen/{__version__}"}
-SPILL = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-IN_MEMORY = 256 * 1024  # bytes of a body that are not worth a file of their own on the event loop
-STREAM, BLANK = "text/event-stream", (b"\n\n", b"\n\r\n")
-FINISHED = re.compile(rb'^data:.*"type": ?"image_\w+\.completed".*\r?\n\r?\n', re.MULTILINE)
-"""An event with a whole image in it, to its end."""
+STREAM, JSON = "text/event-stream", "application/json"
 for name in ("httpx", "httpcore"):  # their INFO lines show signed links, their DEBUG lines cookies
     logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -148,13 +139,12 @@ class Client:
         else:
             response = await self._http.send(asked, stream=True)
         try:
-            poured = await _pour(response, sink, request.body_most)
+            poured = await _pour(response, sink, request)
         finally:
             with anyio.CancelScope(shield=True):  # a whole answer is not thrown away at the door
                 await response.aclose()
-        return Reply(
-            response.status_code, {k.lower(): v for k, v in response.headers.items()}, poured.body, poured.size
-        )
+        named = {k.lower(): v for k, v in response.headers.items()}
+        return Reply(response.status_code, named, poured.body, poured.length, poured.blobs)
 
     async def _renew(self) -> None:
         """A client that was cut off in the middle is thrown away."""
@@ -163,93 +153,29 @@ class Client:
         self._http = _fresh(self._access)
 
 
-async def _pour(response: httpx.Response, sink: Sink, most: int) -> "Poured":
-    """Raw bytes off the socket: a small body stays in memory, a large one goes to its file as it comes."""
-    poured, finished = Poured(sink), False
-    stream = response.headers.get("content-type", "").lower().startswith(STREAM)
-    events = Events() if stream else None
+async def _pour(response: httpx.Response, sink: Sink, request: Request) -> Poured:
+    """Raw bytes off the socket. The images of an answer are decoded on the way, unless it is one that is not kept."""
+    kind = response.headers.get("content-type", "").lower()
+    plain = response.headers.get("content-encoding", "identity").lower() == "identity"
+    sift = response.is_success and plain and not request.handle and kind.startswith((JSON, STREAM))
+    poured, most = Poured(sink, sift=sift, events=kind.startswith(STREAM)), request.body_most
     assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
         async for chunk in response.stream:
             poured.take(chunk)
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
-            finished = events is not None and events.end(chunk)
-            if finished:  # all that was asked for is here, whether the server hangs up, cuts or waits
+            if poured.finished:  # whether the server hangs up, cuts or waits
                 break
+        poured.close()
     except BaseException:
         poured.drop()
         raise
-    poured.close()
     expected = response.headers.get("content-length", "")
-    if not finished and expected.isdigit() and poured.size < int(expected):
+    if not poured.finished and expected.isdigit() and poured.size < int(expected):
         poured.drop()
         raise Unknown(f"the answer was cut at {poured.size} of {expected} bytes", code="cut")
     return poured
-
-
-class Events:
-    """A stream of events as it comes, of which each is looked at once: is it the last that is needed?"""
-
-    def __init__(self) -> None:
-        self._fresh = bytearray()
-        self._seen = 0  # of it, without a blank line
-
-    def end(self, chunk: bytes) -> bool:
-        """Whether the event with the whole image ends in this chunk."""
-        fresh = self._fresh
-        fresh += chunk
-        ends = [at + len(blank) for blank in BLANK if (at := fresh.rfind(blank, self._seen)) >= 0]
-        found = bool(ends) and FINISHED.search(fresh, 0, max(ends)) is not None
-        del fresh[: max(ends, default=0)]
-        self._seen = max(0, len(fresh) - 3)
-        return found
-
-
-class Poured:
-    """A body on its way in. Small ones are written by whoever makes them durable: the event loop should not."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._chunks: list[bytes] = []
-        self._file: BinaryIO | None = None
-        self._path: Path | None = None
-        self.size = 0
-
-    def take(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        self._chunks.append(chunk)
-        if self.size > IN_MEMORY:
-            self._spill()
-
-    def _spill(self) -> None:
-        try:
-            if self._file is None:
-                self._path = self._sink()
-                self._file = open(os.open(self._path, SPILL, 0o600), "wb", buffering=0)  # noqa: SIM115 - see close
-            for chunk in self._chunks:
-                disk.write_all(self._file.fileno(), chunk)
-        except OSError as error:
-            raise StorageError(
-                f"the spool cannot be written: {error.strerror}. Free the space, then run again."
-            ) from error
-        self._chunks.clear()
-
-    def close(self) -> None:
-        if self._file:
-            with disk.storage("the spool"), self._file as file:
-                file.truncate(self.size)  # it may have been written over another
-            self._file = None
-
-    def drop(self) -> None:
-        """What did not come whole is no reply."""
-        self.close()
-        if self._path:
-            self._path.unlink(missing_ok=True)
-
-    @property
-    def body(self) -> bytes | Path:
-        return self._path or b"".join(self._chunks)
 
 
 def _named(error: Exception) -> ProviderError:

@@ -84,6 +84,15 @@ class Unsynced:
         os.rename(part, target)
         self.named(target)
 
+    def linked(self, durable: str, target: str) -> bool:
+        """Give a file that is durable a second name, which nothing has yet; False where that cannot be."""
+        try:
+            os.link(durable, target)
+        except OSError:  # another file system, or one without links, or there is something: a copy can tell
+            return False
+        self.named(target)
+        return True
+
     def named(self, path: str) -> None:
         """A file bears a new name."""
         self._folders[os.path.dirname(path) or "."] = None

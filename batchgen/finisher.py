@@ -125,7 +125,7 @@ class Finisher:
     async def finish(self, attempt: str, k: int, reply: Reply | None, read: Read, sealed: Callable[[], None]) -> Any:
         """What `read` returned, once all that it wrote is on the disk; what it raised is raised here."""
         done = asyncio.get_running_loop().create_future()
-        work = Work(attempt, k, reply, read, sealed, done, 0 if reply is None else reply.length)
+        work = Work(attempt, k, reply, read, sealed, done, 0 if reply is None else reply.weight)
         self._begin(self._sealing, [work], self._seal)
         with anyio.CancelScope(shield=True):
             return await done

@@ -16,7 +16,7 @@ import pybase64
 from batchgen import disk
 from batchgen.disk import Unsynced
 from batchgen.task import Image, ImageState
-from batchgen.wire import Fetched, Inline
+from batchgen.wire import Blob, Fetched, Inline
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
 SAME = {"mpo": "jpeg"}  # a JPEG that begins a row of pictures
@@ -43,19 +43,20 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
     It is durable once `unsynced` is synced. `part` names the attempt in the file's temporary name, so that a crash
     leaves nothing that cannot be told.
     """
-    data = read(picture)
+    data, blob = read(picture), picture.base64 if isinstance(picture, Inline) else None
     kind = inspect(data)
     target = f"{folder}/{stem}.{EXTENSIONS[kind.format]}"
     place = os.path.dirname(target)
     with disk.storage("the images folder"):
         unsynced.make_folder(place, str(folder))
         _never_replace(target, data)
-        unsynced.put(target, data, f"{place}/.{part}.{index}.part", mode=0o644)
+        if not (isinstance(blob, Blob) and unsynced.linked(blob.path, target)):
+            unsynced.put(target, data, f"{place}/.{part}.{index}.part", mode=0o644)
     return Image(
         index=index,
         state=ImageState.SAVED,
         path=f"{stem}.{EXTENSIONS[kind.format]}",
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=blob.sha256 if isinstance(blob, Blob) else hashlib.sha256(data).hexdigest(),
         bytes=len(data),
         format=kind.format,
         width=kind.width,
@@ -88,10 +89,12 @@ def _never_replace(target: str, data: bytes) -> None:
 
 
 def read(picture: Inline | Fetched) -> bytes:
-    """The image's bytes, from base64 (plain, url-safe or a data URL) or from a fetched body."""
+    """The image's bytes, from base64 (decoded, plain, url-safe or a data URL) or from a fetched body."""
     if isinstance(picture, Fetched):
         return picture.reply.read()
     text = picture.base64
+    if isinstance(text, Blob):
+        return text.read()
     if text.startswith("data:"):
         text = text.partition(",")[2]
     text = "".join(text.split()) if text[76:77].isspace() or text[-1:].isspace() else text  # lines of MIME

@@ -13,12 +13,13 @@ import anyio
 from batchgen import records
 from batchgen.attempt import Bench, Send
 from batchgen.catalog import Provider
-from batchgen.client import Access, Client, Sink
+from batchgen.client import Access, Client
 from batchgen.dialects.base import NO_CREDIT
 from batchgen.errors import Blocked, ProviderError, Unknown, Unusable
 from batchgen.gate import LOST_MOST, PATIENCE
 from batchgen.limits import Breaker
 from batchgen.pace import Draw, Learned
+from batchgen.pour import Sink
 from batchgen.redact import LEAST, redact
 from batchgen.task import Attempt
 from batchgen.throttle import Throttle

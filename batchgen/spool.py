@@ -2,23 +2,29 @@
 
 `spool/<attempt>.<k>` holds the k-th reply: its body as it came, a line with status, headers, size and checksum, and
 that line's own length and checksum. What does not fit itself was cut off or damaged, and is no reply. It is one file
-because making and unlinking files is what a disk is slowest at.
+because making and unlinking files is what a disk is slowest at. What was decoded on the way in (base64, of which the
+body keeps the places) lies in `spool/<attempt>.<k>.<i>`, which becomes the image by a second name.
 """
 
+import hashlib
 import json
 import os
+import re
 import zlib
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from batchgen import disk, redact
 from batchgen.disk import Unsynced
-from batchgen.wire import Reply
+from batchgen.wire import Blob, Reply
 
 UNKEPT = {"set-cookie", "authorization"}
 PIECE, OVERLAP = 1 << 20, 1 << 12  # bytes; the latter are more than any spelling of a key has
+WHOLE = re.compile(r"\d+(\.\d+)?")  # endings of what was sealed
+BLOB = re.compile(r"\w+\.\d+\.\d+(\.part)?")  # names of images to be
 TRAILER = 17  # a line end, eight digits of the head's length, eight of its checksum
 
 
@@ -29,20 +35,25 @@ class Spool:
         self.folder = folder
         self._stale: deque[str] = deque()
         self._spare: deque[str] = deque()  # files of settled attempts, to be written over
-        self._there: dict[str, set[int]] = {}  # the replies of each attempt that were put here, or found
+        self._there: dict[str, set[str]] = {}  # the endings of each attempt's files that were put here, or found
 
     def path(self, attempt: str, k: int) -> Path:
-        return Path(self._name(attempt, k))
+        return Path(self._name(attempt, f"{k}"))
 
-    def _name(self, attempt: str, k: int) -> str:
-        return f"{self.folder}/{attempt}.{k}"
+    def _name(self, attempt: str, ending: str) -> str:
+        return f"{self.folder}/{attempt}.{ending}"
 
     def part(self, attempt: str, k: int) -> Path:
         """What that is called while it comes."""
         return self.folder / f"{attempt}.{k}.part"
 
-    def sink(self, attempt: str, k: int) -> Path:
-        """Where the body of the k-th reply (from 1) is to be streamed, over whatever is there."""
+    def sink(self, attempt: str, k: int, nth: int = 0) -> Path:
+        """Where the body of the k-th reply (from 1) is to be streamed, or the nth blob of it, over whatever is there.
+
+        A blob never goes over a file that was kept: that may be an image by now.
+        """
+        if nth:
+            return self.folder / f"{attempt}.{k}.{nth}.part"
         path = self.part(attempt, k)
         with suppress(IndexError, OSError):
             os.rename(self._spare.popleft(), path)
@@ -53,9 +64,11 @@ class Spool:
 
         It is durable once `unsynced` is synced.
         """
-        path = self._name(attempt, k)
-        self._there.setdefault(attempt, set()).add(k)
+        path = self._name(attempt, f"{k}")
+        self._there.setdefault(attempt, set()).add(f"{k}")
         with disk.storage("the spool"):
+            blobs = (self._kept(attempt, f"{k}.{nth}", blob) for nth, blob in enumerate(reply.blobs, 1))
+            reply = replace(reply, blobs=tuple(blobs))
             if isinstance(reply.body, bytes):
                 self._write(path, reply.body + _head(reply, len(reply.body)))
                 sealed = reply
@@ -63,9 +76,17 @@ class Spool:
                 size = reply.length
                 disk.append_synced(reply.body, _head(reply, size))
                 os.rename(reply.body, path)
-                sealed = Reply(reply.status, reply.headers, Path(path), size)
+                sealed = replace(reply, body=Path(path), size=size)
             unsynced.named(path)
         return sealed
+
+    def _kept(self, attempt: str, ending: str, blob: Blob) -> Blob:
+        """A blob under the name that it keeps, which is durable together with the body's."""
+        path = self._name(attempt, ending)
+        self._there.setdefault(attempt, set()).add(ending)
+        disk.sync_file(Path(blob.path))
+        os.rename(blob.path, path)
+        return replace(blob, path=path)
 
     def _write(self, path: str, data: bytes) -> None:
         """In a file that is needed no more, if there is one: a disk is slow at finding room for a new one."""
@@ -84,21 +105,33 @@ class Spool:
     def load(self, attempt: str, k: int) -> Reply | None:
         """The k-th reply, if it came whole and is undamaged. Blocks."""
         path = self.path(attempt, k)
-        self._there.setdefault(attempt, set()).add(k)
+        self._there.setdefault(attempt, set()).add(f"{k}")
         try:
             head = json.loads(_tail(path))
             size = int(head["size"])
             if path.stat().st_size - head["tail"] != size or _crc32(path, size) != head["crc32"]:
                 return None
-            return Reply(int(head["status"]), dict(head["headers"]), path, size)
+            blobs = tuple(self._found(attempt, f"{k}.{nth}", *told) for nth, told in enumerate(head["blobs"], 1))
+            return Reply(int(head["status"]), dict(head["headers"]), path, size, blobs)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
+    def _found(self, attempt: str, ending: str, at: int, size: int, sha256: str) -> Blob:
+        """ValueError where it is damaged."""
+        path = self._name(attempt, ending)
+        self._there.setdefault(attempt, set()).add(ending)
+        if os.stat(path).st_size != size or _sha256(path) != sha256:
+            raise ValueError("cut off or damaged")
+        return Blob(at, size, sha256, path)
+
     def forget(self, attempt: str, k: int) -> None:
         """Drop the k-th reply, so that it is asked for again. Blocks."""
-        self._there.get(attempt, set()).discard(k)
+        there = self._there.get(attempt, set())
+        gone = {ending for ending in there if ending.split(".")[0] == f"{k}"} | {f"{k}"}
+        there -= gone
         with disk.storage("the spool"):
-            self.path(attempt, k).unlink(missing_ok=True)
+            for ending in sorted(gone):
+                Path(self._name(attempt, ending)).unlink(missing_ok=True)
 
     def censor(self, attempt: str, secrets: Sequence[str]) -> None:
         """Take secrets out of an attempt's replies, which are kept for a person to look at. Blocks."""
@@ -118,7 +151,13 @@ class Spool:
         with suppress(IndexError):  # nothing more, or another thread was quicker
             while True:
                 attempt = self._stale.popleft()
-                self._spare.extend(self._name(attempt, k) for k in sorted(self._there.pop(attempt, ())))
+                for ending in sorted(self._there.pop(attempt, ())):
+                    name = self._name(attempt, ending)
+                    if "." in ending:  # an image by now: to write over it would be to write over that
+                        with suppress(OSError):
+                            os.unlink(name)
+                    else:
+                        self._spare.append(name)
         with suppress(IndexError):
             while len(self._spare) > spares:
                 with suppress(OSError):
@@ -128,9 +167,9 @@ class Spool:
         """Remove all but these attempts' whole replies: whatever a crash left, in whatever order. Blocks."""
         with disk.storage("the spool"):
             for entry in list(self.folder.iterdir()):
-                attempt, _, k = entry.name.partition(".")
-                if attempt in kept and k.isdecimal():
-                    self._there.setdefault(attempt, set()).add(int(k))
+                attempt, _, ending = entry.name.partition(".")
+                if attempt in kept and WHOLE.fullmatch(ending):
+                    self._there.setdefault(attempt, set()).add(ending)
                 else:
                     entry.unlink(missing_ok=True)
 
@@ -151,7 +190,14 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def _head(reply: Reply, size: int) -> bytes:
     headers = {name: value for name, value in reply.headers.items() if name not in UNKEPT}
-    head = {"status": reply.status, "headers": headers, "size": size, "crc32": _crc32(reply.body, size)}
+    blobs = [(blob.at, blob.size, blob.sha256) for blob in reply.blobs]
+    head = {
+        "status": reply.status,
+        "headers": headers,
+        "size": size,
+        "crc32": _crc32(reply.body, size),
+        "blobs": blobs,
+    }
     text = b"\n" + json.dumps(head).encode()
     return text + b"\n%08x%08x" % (len(text), zlib.crc32(text))
 
@@ -178,3 +224,8 @@ def _crc32(body: bytes | Path, size: int) -> int:
         while left and (chunk := file.read(min(left, 1 << 20))):
             crc, left = zlib.crc32(chunk, crc), left - len(chunk)
     return crc
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

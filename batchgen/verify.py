@@ -19,6 +19,7 @@ from pathlib import Path
 from batchgen import adopt, books, images, troubles
 from batchgen.adopt import Orphan
 from batchgen.folder import Folder
+from batchgen.spool import BLOB
 from batchgen.troubles import Kept
 
 BLOCK = 1000  # files whose rows are read at a time
@@ -155,9 +156,10 @@ def _spool(folder: Folder, fates: dict[str, str], busy: bool) -> Iterator[Findin
 
 
 def _open_to_others(folder: Folder, spooled: list[str]) -> Iterator[Finding]:
-    """What holds prompts is for nobody else's eyes."""
+    """What holds prompts is for nobody else's eyes; images are as open as the folder that they lie in."""
     ledger = [folder.ledger.with_name(folder.ledger.name + ending) for ending in ("", "-wal", "-shm")]
-    for path in (*ledger, folder.spool, *(folder.spool / name for name in sorted(spooled))):
+    answers = [folder.spool / name for name in sorted(spooled) if not BLOB.fullmatch(name)]
+    for path in (*ledger, folder.spool, *answers):
         with suppress(FileNotFoundError):  # a run that is at work removes them
             mode = stat.S_IMODE(os.lstat(path).st_mode)
             if mode & 0o077:

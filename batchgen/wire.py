@@ -6,9 +6,11 @@ import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, pairwise, zip_longest
 from pathlib import Path
+from typing import cast
 
+import pybase64
 import pydantic_core
 
 from batchgen.task import Image, Input, Params, Usage
@@ -18,6 +20,8 @@ REQUEST_IDS = ("x-request-id", "apim-request-id", "x-litellm-call-id")
 VALUES_MOST = 250_000  # of one answer; base64 is a single one, however long
 SIGNS = (b",", b":", b"[", b"{")  # every value of JSON but the first has one before it
 OPENED = (b"{", b"[")
+IMAGES = ("b64_json", "url")  # where they stand in an answer, but for mere lists of them
+TOLD = re.compile(r"\x00(\d{1,2})\Z")
 PIECE, POURED = 1 << 14, 1 << 20  # bytes that are inflated at a time, and what may come of them
 _BLOCK = re.compile(rb"\r?\n\r?\n")
 INFLATED_MOST = 48 * 2**20  # nothing compressed was asked for
@@ -62,16 +66,31 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """One whole HTTP reply: status, headers (lower-case names), and the raw body, in memory or in a file.
+class Blob:
+    """A file with what a run of base64 in a body spells; `at` is where its text is left out of that."""
 
-    Of a file the first `size` bytes are the body; -1: all of it.
+    at: int
+    size: int
+    sha256: str
+    path: str
+
+    def read(self) -> bytes:
+        """All of it."""
+        return Path(self.path).read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole HTTP reply: status, headers (lower-case names), and the body as it came, in memory or in a file.
+
+    Of a file the first `size` bytes are the body; -1: all of it. What was decoded is left out of it, in `blobs`.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes | Path
     size: int = -1
+    blobs: tuple[Blob, ...] = ()
 
     @property
     def length(self) -> int:
@@ -81,14 +100,31 @@ class Reply:
         return len(self.body) if isinstance(self.body, bytes) else self.body.stat().st_size
 
     @property
+    def weight(self) -> int:
+        """Of all that it holds, in bytes."""
+        return self.length + sum(blob.size for blob in self.blobs)
+
+    @property
     def request_id(self) -> str:
         """The provider's own name for the request, which its support wants to hear; "" where it gives none."""
         return next((self.headers[name] for name in REQUEST_IDS if self.headers.get(name)), "")
 
     def read(self) -> bytes:
         """The body, inflated where the server compressed it unasked; ValueError where that is damaged or a bomb."""
+        return self._text([pybase64.b64encode(blob.read()) for blob in self.blobs])
+
+    def _text(self, told: Sequence[bytes]) -> bytes:
+        """With what is told in place of each blob."""
         raw = self._raw()
-        return _inflate(raw, self._coding) if self._coding else raw
+        if self._coding:
+            return _inflate(raw, self._coding)
+        cuts = [0, *(blob.at for blob in self.blobs), len(raw)]
+        pieces = (raw[start:end] for start, end in pairwise(cuts))
+        return b"".join(chain.from_iterable(zip_longest(pieces, told, fillvalue=b""))) if told else raw
+
+    def _told(self) -> list[bytes]:
+        """A word for each blob, short and as JSON spells it."""
+        return [rb"\u0000%d" % nth for nth in range(len(self.blobs))]
 
     @property
     def _coding(self) -> str:
@@ -102,17 +138,38 @@ class Reply:
             return file.read(self.size)
 
     def json(self) -> object:
-        """The body as JSON; ValueError where it is none or is nested absurdly."""
+        """The body as JSON, with Blobs for what was decoded; ValueError where it is none or is nested absurdly."""
         if not self.begins(OPENED):
             raise ValueError("no JSON object")
-        body = _bounded(self.read())
+        body = _bounded(self._text(self._told()))
         try:
-            return pydantic_core.from_json(body)
+            return self._filled(pydantic_core.from_json(body))
         except ValueError:  # it may only be odd: half a surrogate pair, a number of 5,000 digits
             try:
-                return json.loads(body, parse_int=_number)
+                return self._filled(json.loads(body, parse_int=_number))
             except RecursionError:
                 raise ValueError("nested too deeply") from None
+
+    def _filled(self, body: object) -> object:
+        """The words for the blobs turned into these, where an image may be; elsewhere into their text."""
+        open_ = [body] if self.blobs else []
+        while open_:
+            outer = open_.pop()
+            for key, inner in list(
+                outer.items() if isinstance(outer, dict) else enumerate(cast("list[object]", outer))
+            ):
+                if isinstance(inner, str):
+                    cast("dict[object, object]", outer)[key] = self._meant(inner, key in IMAGES or isinstance(key, int))
+                elif isinstance(inner, dict | list):
+                    open_.append(inner)
+        return body
+
+    def _meant(self, text: str, image: bool) -> object:
+        found = TOLD.search(text)
+        if not found or int(found[1]) >= len(self.blobs):
+            return text
+        blob = self.blobs[int(found[1])]
+        return blob if image else text[: found.start()] + pybase64.b64encode(blob.read()).decode()
 
     def begins(self, ways: tuple[bytes, ...]) -> bool:
         """Whether the body begins in one of these ways, behind white space; one that cannot be read does not."""
@@ -122,14 +179,16 @@ class Reply:
 
     def start(self, length: int) -> bytes:
         """The first bytes of the body; ValueError as in `read`."""
-        if isinstance(self.body, bytes) or self._coding:
+        if self._coding:
             return self.read()[:length]
+        if isinstance(self.body, bytes):
+            return self.body[:length]
         with self.body.open("rb") as file:
             return file.read(length if self.size < 0 else min(length, self.size))
 
     def events(self) -> Iterator[Mapping[str, object]]:
         """The JSON objects of a text/event-stream, without what is none; ValueError as in `read`."""
-        for block in _BLOCK.split(_bounded(self.read(), (*SIGNS, b"\r", b"\n"))):
+        for block in _BLOCK.split(_bounded(self._text(self._told()), (*SIGNS, b"\r", b"\n"))):
             lines = [line.partition(b":") for line in block.splitlines()]
             named = b"".join(value.strip() for name, _, value in lines if name == b"event").decode("utf-8", "replace")
             event: object = None
@@ -138,6 +197,7 @@ class Reply:
                     b"\n".join(value.lstrip() for name, _, value in lines if name == b"data")
                 )
             if isinstance(event, dict):
+                self._filled(event)
                 yield {"type": named, **event}
 
 
@@ -164,9 +224,9 @@ def _number(digits: str) -> int | float:
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """An image that came as base64 text; `revised` is the prompt as the provider rewrote it."""
+    """An image that came as base64: as its text or decoded; `revised` is the prompt as the provider rewrote it."""
 
-    base64: str
+    base64: str | Blob
     revised: str = ""
 
 

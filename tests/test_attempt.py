@@ -13,7 +13,6 @@ import pytest
 
 from batchgen import catalog
 from batchgen.attempt import Bench, perform
-from batchgen.client import Sink
 from batchgen.dialects import openai
 from batchgen.errors import (
     Blocked,
@@ -29,6 +28,7 @@ from batchgen.errors import (
     Unusable,
 )
 from batchgen.finisher import Finisher
+from batchgen.pour import Sink
 from batchgen.spool import Spool
 from batchgen.task import Attempt, ImageState, Operation, Task, Usage, Variant
 from batchgen.wire import Outcome, Reply, Request

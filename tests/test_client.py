@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from batchgen import client
+from batchgen import client, pour
 from batchgen.client import Access, Client
 from batchgen.errors import Blocked, ProviderError, Rejected, StorageError, Unknown, Unsent, Unusable, UsageError
 from batchgen.wire import Reply, Request
@@ -111,8 +111,8 @@ async def fault(handler: Handler, folder: Path, patience: float = 5.0, most: int
 
     async with serving(once) as server, talker(server.url, patience) as one:
         with pytest.raises(ProviderError) as error:
-            await one.send(post(most=most), lambda: folder / "1.body", {})
-        assert (await one.send(post(), lambda: folder / "2.body", {})).body == b"{}"
+            await one.send(post(most=most), lambda n: folder / f"1-{n}.body", {})
+        assert (await one.send(post(), lambda n: folder / f"2-{n}.body", {})).body == b"{}"
     check_secrets(error.value)
     return error.value
 
@@ -169,12 +169,12 @@ async def test_n17_a_slow_answer_inside_the_deadline_is_taken(tmp_path: Path) ->
 
 async def exchange(handler: Handler, folder: Path, most: int = 2**20) -> Reply:
     async with serving(handler) as server, talker(server.url) as one:
-        reply = await one.send(post(most=most), lambda: folder / "1.body", {})
+        reply = await one.send(post(most=most), lambda n: folder / f"1-{n}.body", {})
         assert len(server.heard) == 1
     return reply
 
 
-@pytest.mark.parametrize("size", [0, 1, client.IN_MEMORY, client.IN_MEMORY + 1, 3 * client.IN_MEMORY])
+@pytest.mark.parametrize("size", [0, 1, pour.IN_MEMORY, pour.IN_MEMORY + 1, 3 * pour.IN_MEMORY])
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_a_body_comes_as_it_was_sent_small_in_memory_and_large_in_a_file(
     size: int, chunked: bool, tmp_path: Path
@@ -183,7 +183,7 @@ async def test_a_body_comes_as_it_was_sent_small_in_memory_and_large_in_a_file(
     framed = b"%x\r\n%b\r\n0\r\n\r\n" % (size, body) if size else b"0\r\n\r\n"
     whole = CHUNKED + framed if chunked else HEAD.replace(b"1000", b"%d" % size) + body
     reply = await exchange(says(whole), tmp_path)
-    assert isinstance(reply.body, Path) is (size > client.IN_MEMORY)
+    assert isinstance(reply.body, Path) is (size > pour.IN_MEMORY)
     assert reply.read() == body
 
 
@@ -226,7 +226,7 @@ async def test_n16_an_early_no_is_heard_though_the_body_is_still_on_its_way(tmp_
     listener = await asyncio.start_server(early, "127.0.0.1", 0)
     async with listener, talker(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}") as one:
         request = Request("POST", "images/generations", json={"prompt": "\N{SNOWMAN}" * 42_666})
-        reply = await one.send(request, lambda: tmp_path / "1.body", {})
+        reply = await one.send(request, lambda n: tmp_path / f"{n}.body", {})
         await asyncio.sleep(0.05)
     assert (reply.status, reply.body) == (413, b"no")
 
@@ -248,7 +248,7 @@ def free_port() -> int:
 async def test_what_finds_no_connection_was_not_sent(url: str, tmp_path: Path) -> None:
     async with talker(url) as one:
         with pytest.raises(Unsent, match="no connection") as error:
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
     check_secrets(error.value)
 
 
@@ -259,14 +259,14 @@ async def test_n3_a_connection_that_is_never_taken_was_not_sent(
     with full_backlog() as url:
         async with talker(url) as one:
             with pytest.raises(Unsent):
-                await one.send(post(), lambda: tmp_path / "1.body", {})
+                await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
 
 
 async def test_n3_a_deadline_that_ends_before_there_is_a_connection_was_not_sent(tmp_path: Path) -> None:
     with full_backlog() as url:
         async with talker(url, timeout=0.2) as one:
             with pytest.raises(Unsent):
-                await one.send(post(), lambda: tmp_path / "1.body", {})
+                await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
 
 
 class full_backlog:
@@ -312,7 +312,7 @@ async def test_n4_a_certificate_that_nobody_vouches_for_blocks_and_the_key_stays
     loop.set_exception_handler(lambda *_: None)  # the server's own view of it
     async with serving(says(OK), tls(certificate)) as server, talker(server.url) as one:
         with pytest.raises(Blocked, match="certificate") as error:
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
         assert server.heard == []
     check_secrets(error.value)
 
@@ -327,7 +327,7 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.
 
 async def test_over_tls_it_is_all_the_same(trusted: ssl.SSLContext, tmp_path: Path) -> None:
     async with serving(says(OK), trusted) as server, talker(server.url) as one:
-        assert (await one.send(post(), lambda: tmp_path / "1.body", {})).body == b"{}"
+        assert (await one.send(post(), lambda n: tmp_path / f"{n}.body", {})).body == b"{}"
 
 
 async def test_a_damaged_tls_record_after_it_left_is_unknown(trusted: ssl.SSLContext, tmp_path: Path) -> None:
@@ -339,33 +339,33 @@ async def test_a_damaged_tls_record_after_it_left_is_unknown(trusted: ssl.SSLCon
 
     async with serving(garbage, trusted) as server, talker(server.url) as one:
         with pytest.raises(Unknown):
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "http://[::1/x", "http://xn--\u2603/"])
 async def test_what_cannot_be_sent_at_all_is_rejected(url: str, tmp_path: Path) -> None:
     async with talker("http://127.0.0.1:1") as one:
         with pytest.raises(Rejected, match="cannot be sent"):
-            await one.send(post(url, auth=False), lambda: tmp_path / "1.body", {})
+            await one.send(post(url, auth=False), lambda n: tmp_path / f"{n}.body", {})
 
 
 async def test_a_link_to_a_port_that_cannot_be_is_an_error_of_the_provider(tmp_path: Path) -> None:
     async with talker("http://127.0.0.1:1") as one:
         with pytest.raises(ProviderError):
-            await one.send(post("http://127.0.0.1:99999/a.png", auth=False), lambda: tmp_path / "1.body", {})
+            await one.send(post("http://127.0.0.1:99999/a.png", auth=False), lambda n: tmp_path / f"{n}.body", {})
 
 
 async def test_u8_a_prompt_that_is_no_unicode_is_rejected(tmp_path: Path) -> None:
     async with talker("http://127.0.0.1:1") as one:
         with pytest.raises(Rejected, match="surrogates"):
-            await one.send(Request("POST", "x", json={"prompt": "\ud800"}), lambda: tmp_path / "1.body", {})
+            await one.send(Request("POST", "x", json={"prompt": "\ud800"}), lambda n: tmp_path / f"{n}.body", {})
 
 
 @pytest.mark.parametrize("key", [f"{CANARY}\n", f"{CANARY}\r\nX-A: b", f"{CANARY}\0", f"{CANARY}é"])
 async def test_u12_z1_a_key_that_is_no_header_is_rejected_and_not_shown(key: str, tmp_path: Path) -> None:
     async with serving(says(OK)) as server, talker(server.url, key=key) as one:
         with pytest.raises(Rejected) as error:
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
         assert server.heard == []
     assert CANARY not in str(error.value)
 
@@ -373,13 +373,13 @@ async def test_u12_z1_a_key_that_is_no_header_is_rejected_and_not_shown(key: str
 async def test_z1_not_even_the_cause_of_the_error_holds_the_key(tmp_path: Path) -> None:
     async with serving(says(OK)) as server, talker(server.url, key=f"{CANARY}\n") as one:
         with pytest.raises(Rejected) as error:
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
     check_secrets(error.value)
 
 
 async def test_a_request_says_what_it_should(tmp_path: Path) -> None:
     async with serving(says(OK)) as server, talker(f"{server.url}/v1") as one:
-        await one.send(post(), lambda: tmp_path / "1.body", {"x-client-request-id": "abc"})
+        await one.send(post(), lambda n: tmp_path / f"{n}.body", {"x-client-request-id": "abc"})
     head = server.heard[0].decode().lower()
     assert head.startswith("post /v1/images/generations http/1.1\r\n")
     for line in (f"authorization: bearer {CANARY}", "x-client-request-id: abc", "accept-encoding: identity"):
@@ -389,7 +389,7 @@ async def test_a_request_says_what_it_should(tmp_path: Path) -> None:
 
 async def test_a_link_is_fetched_without_the_key(tmp_path: Path) -> None:
     async with serving(says(OK)) as server, talker("http://127.0.0.1:1") as one:
-        await one.send(Request("GET", f"{server.url}/a.png?sig=1", auth=False), lambda: tmp_path / "1.body", {})
+        await one.send(Request("GET", f"{server.url}/a.png?sig=1", auth=False), lambda n: tmp_path / f"{n}.body", {})
     assert server.heard[0].startswith(b"GET /a.png?sig=1 ")
     assert CANARY.encode() not in server.heard[0]
 
@@ -397,14 +397,14 @@ async def test_a_link_is_fetched_without_the_key(tmp_path: Path) -> None:
 async def test_a_connection_is_used_again(tmp_path: Path) -> None:
     async with serving(says(OK)) as server, talker(server.url) as one:
         for _ in range(3):
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
         assert (server.connections, len(server.heard)) == (1, 3)
 
 
 async def test_n13_a_connection_that_the_server_closed_while_idle_is_not_used_again(tmp_path: Path) -> None:
     async with serving(says(OK, end="fin")) as server, talker(server.url) as one:
         for _ in range(3):
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
             await anyio.sleep(0.02)
         assert server.connections == 3
 
@@ -413,25 +413,25 @@ async def test_n14_a_cancelled_request_jams_nothing(tmp_path: Path) -> None:
     async with serving(says(OK, pause=0.01)) as server, talker(server.url) as one:
         for delay in range(30):
             with anyio.move_on_after(delay / 2000):
-                await one.send(post(), lambda: tmp_path / "1.body", {})
+                await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
         with anyio.fail_after(2):
-            assert (await one.send(post(), lambda: tmp_path / "1.body", {})).status == 200
+            assert (await one.send(post(), lambda n: tmp_path / f"{n}.body", {})).status == 200
 
 
 async def test_n19_a_server_that_comes_back_is_spoken_to_again(tmp_path: Path) -> None:
     port = free_port()
     async with talker(f"http://127.0.0.1:{port}") as one:
         with pytest.raises(Unsent):
-            await one.send(post(), lambda: tmp_path / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
         async with serving(says(OK), port=port):
-            assert (await one.send(post(), lambda: tmp_path / "1.body", {})).status == 200
+            assert (await one.send(post(), lambda n: tmp_path / f"{n}.body", {})).status == 200
 
 
 async def test_d3_a_spool_that_cannot_take_an_answer_is_a_storage_error(tmp_path: Path) -> None:
     body = HEAD.replace(b"1000", b"900000") + b"a" * 900_000
     async with serving(says(body)) as server, talker(server.url) as one:
         with pytest.raises(StorageError, match="the spool"):
-            await one.send(post(), lambda: tmp_path / "gone" / "1.body", {})
+            await one.send(post(), lambda n: tmp_path / "gone" / f"{n}.body", {})
 
 
 def test_z4_no_library_logs_what_it_sends() -> None:
@@ -474,16 +474,16 @@ async def test_a_stream_is_done_once_its_image_is_whole_whatever_the_server_does
 ) -> None:
     pause = 0.02 if end == "rst" else 0.0
     async with serving(says(EVENTS, *chunks(*parts), pause=pause, end=end)) as server, talker(server.url) as one:
-        reply = await one.send(post(), lambda: tmp_path / "1.body", {})
+        reply = await one.send(post(), lambda n: tmp_path / f"{n}.body", {})
     assert reply.read() == b"".join(parts)
 
 
 async def test_a_stream_is_done_also_where_its_image_is_large(tmp_path: Path) -> None:
-    whole = WHOLE.replace(b"QUFBQQ==", b"QUFB" * client.IN_MEMORY)
+    whole = WHOLE.replace(b"QUFBQQ==", b"QUFB" * pour.IN_MEMORY)
     parts = [whole[at : at + 100_000] for at in range(0, len(whole), 100_000)]
     async with serving(says(EVENTS, *chunks(SHOWN, *parts), end="hang")) as server, talker(server.url) as one:
-        reply = await one.send(post(most=2**22), lambda: tmp_path / "1.body", {})
-    assert isinstance(reply.body, Path)
+        reply = await one.send(post(most=2**22), lambda n: tmp_path / f"{n}.body", {})
+    assert [blob.size for blob in reply.blobs] == [4, 3 * pour.IN_MEMORY]
     assert reply.read() == SHOWN + whole
 
 

@@ -19,7 +19,7 @@ from test_ledger import LANE, ask, task
 from wild import CHUNKED, OK, STREAM, Wild, pours
 from world import World, eventually, many
 
-from batchgen import client, images, ledger
+from batchgen import images, ledger, pour
 from batchgen.ledger import Ledger
 from batchgen.spool import Spool
 from batchgen.task import Task
@@ -250,13 +250,13 @@ def test_c10_whatever_takes_long_is_done_beside_the_loop(world: World, monkeypat
 def test_c10_a_stream_is_not_read_from_its_beginning_behind_every_event(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, read = client.Events.end, list[int]()
+    real, read = pour.Events.end, list[int]()
 
-    def counted(events: client.Events, chunk: bytes) -> bool:
+    def counted(events: pour.Events, chunk: bytes) -> bool:
         read.append(len(events._fresh) + len(chunk))
         return real(events, chunk)
 
-    monkeypatch.setattr(client.Events, "end", counted)
+    monkeypatch.setattr(pour.Events, "end", counted)
     event = b'event: x\ndata: {"type": "x", "b64_json": "%b"}\n\n' % (b"QUFB" * 10_000)
     parts = [b"%x\r\n%b\r\n" % (len(event), event)] * 60
     with Wild(pours(OK + CHUNKED + STREAM + b"\r\n", lambda: parts, pause=0.01)) as wild:

@@ -57,7 +57,7 @@ def access(port: int, **headers: str) -> Access:
 
 
 async def ask(client: Client, what: object, folder: Path) -> Reply:
-    return await client.send(Request("POST", "x", json={"n": what}), lambda: folder / "sink", {})
+    return await client.send(Request("POST", "x", json={"n": what}), lambda n: folder / f"sink-{n}", {})
 
 
 def test_two_loops_in_one_process_never_hear_each_others_answers(tmp_path: Path) -> None:

@@ -41,11 +41,12 @@ attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf         troubles    adopt
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
 client     images        spool         costs         dialects.openai   matrix   sources   doctor
-control
+pour       control
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables   reconcile   throttle  sums  turn
 values     pace
 catalog    problems      folder        readers     statement         quota
+sieve
 document   gate          wire          disk          records       commit      books     pretend   bucket   tallies
 task       errors        limits        text          deadline         template         wording   redact   connection
 """
@@ -63,7 +64,7 @@ DOORS = {
     "pydantic": "catalog values form",
     "pydantic_core": "wire form",
     "PIL": "images inputs sandbox",
-    "pybase64": "images",
+    "pybase64": "images wire sieve",
     "jinja2": "template",
     "filelock": "hold",
     "tqdm": "commands",

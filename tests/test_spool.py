@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.client import IN_MEMORY, Poured
 from batchgen.disk import Unsynced
 from batchgen.errors import StorageError
+from batchgen.pour import IN_MEMORY, Poured
 from batchgen.spool import Spool
 from batchgen.wire import Reply
 
@@ -40,7 +40,7 @@ def test_a_reply_in_the_place_of_another_has_nothing_of_it(bodies: list[tuple[by
         spool = Spool(Path(folder))
         for n, (start, large) in enumerate(bodies):
             name, body = f"{n:x}", start * (IN_MEMORY // len(start) + 1) if large else start
-            poured = Poured(lambda name=name: spool.sink(name, 1))  # type: ignore[misc]
+            poured = Poured(lambda nth, name=name: spool.sink(name, 1, nth))  # type: ignore[misc]
             poured.take(body)
             poured.close()
             assert isinstance(poured.body, Path) is large

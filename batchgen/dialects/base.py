@@ -10,7 +10,7 @@ from batchgen import links
 from batchgen.catalog import Provider
 from batchgen.errors import Blocked, Busy, ProviderError, Refused, Rejected, Transient, Unknown, Unusable
 from batchgen.task import Params, Task, Usage
-from batchgen.wire import Answer, Conversation, Fetched, Inline, Reply, Request
+from batchgen.wire import Answer, Blob, Conversation, Fetched, Inline, Reply, Request
 
 BODY_PER_IMAGE = 64 * 2**20  # bytes
 TOKENS_MOST = 10**8  # a count beyond it is damage, not usage
@@ -247,10 +247,10 @@ def answered(found: "Found", task: Task, provider: Provider) -> Conversation:
     for item in found.items:
         revised = item.get("revised_prompt")
         text, link, revised = item.get("b64_json"), item.get("url"), kept(revised, PROMPT_MOST)
-        if not text and isinstance(link, str) and link.startswith("data:"):
+        if not text and (isinstance(link, Blob) or (isinstance(link, str) and link.startswith("data:"))):
             text = link
         if text:
-            pictures.append(Inline(str(text), revised))
+            pictures.append(inline(text, revised))
         elif link:
             url = links.joined(f"{provider.base_url}/", str(link))
             pictures.append(Fetched((yield Request("GET", url, auth=False, body_most=BODY_PER_IMAGE)), revised))
@@ -258,6 +258,11 @@ def answered(found: "Found", task: Task, provider: Provider) -> Conversation:
             pictures.append(None)
     missing = task.variant.images - len(pictures)
     return Answer(tuple(pictures) + (None,) * missing, found.usage, found.partials, found.said)
+
+
+def inline(value: object, revised: str = "") -> Inline:
+    """The picture in a field of an answer."""
+    return Inline(value if isinstance(value, Blob) else str(value or ""), revised)
 
 
 @dataclass(frozen=True, slots=True)

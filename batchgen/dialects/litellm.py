@@ -26,7 +26,7 @@ def fault(reply: Reply) -> ProviderError:
     """By what the provider behind it said, where that is told; else by its own type, and at last by its words."""
     found = base.spoken(reply)
     if inner := _embedded(found.message):
-        told = base.fault(replace(reply, body=inner, headers=_without_relay(reply)))
+        told = base.fault(replace(reply, body=inner, size=-1, headers=_without_relay(reply)))
         told.request_id = reply.request_id
         return told
     error = base.fault(reply)

@@ -90,7 +90,7 @@ def _streamed(reply: Reply) -> base.Found:
     for event in events:
         kind = str(event.get("type") or "")
         if kind.endswith(".partial_image"):
-            partials.append(Inline(str(event.get("b64_json") or "")))
+            partials.append(base.inline(event.get("b64_json")))
         elif kind.endswith(".completed"):
             whole.append({**event, "created": event.get("created_at")})
     wrong = next((event["error"] for event in events if event.get("error")), None)
