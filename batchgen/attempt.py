@@ -23,6 +23,7 @@ Send = Callable[[Request, Sink], Awaitable[Reply]]
 REDIRECTS_MOST = 5
 POLLED = Reply(200, {}, b"")
 LOST = "x-lost"
+TOO_MANY = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,10 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
     """Send the request that buys, or fetch an image from a link and from where that leads."""
     sink = partial(bench.spool.sink, attempt.id, k)
     if k == 1:
-        return await send(request, sink)
+        reply = await send(request, sink)
+        if reply.status == TOO_MANY and isinstance(reply.body, bytes):
+            raise bench.dialect.fault(reply)  # nothing is in it, and the sooner the lane hears of it the fewer follow
+        return reply
     try:
         for _ in range(REDIRECTS_MOST):
             links.check(request.url, bench.provider)

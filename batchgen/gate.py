@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from batchgen.limits import backoff
 
 CREDIT = 10.0  # troubles beyond the successes that close the gate
-OUTCOMES, MANY, SEVERAL = 20, 8, 3  # the last ones; of rate limits so many narrow it, or these where nothing else came
-CROWD = 0.25  # of the last outcomes and those to come that must be rate limits, too
-LATELY, SPREAD, SPREAD_BURST = 0.2, 0.5, 0.25  # the weight of an answer's latency; shares of that and of the window
+OUTCOMES, SEVERAL = 20, 3  # the last ones; so many rate limits narrow it where nothing else came
+CROWDS = ((4, 4), (7, 12), (10, 30))  # so many of those that left in a row: unlikely where it is one in ten
+LATELY, SPREAD, SPREAD_BURST = 0.2, 0.75, 0.25  # the weight of an answer's latency; shares of that and of the window
 FIRST = 4  # requests that are let through at once in the beginning
 DOUBTS_MOST = 20  # troubles that keep it from doubling, each for one success
 BLOCKED_LEAST, BLOCKED_MOST = 60.0, 3600.0  # seconds between two tries at a provider that wants a person
@@ -28,10 +28,10 @@ PATIENCE = 6 * 3600.0  # seconds after which nothing but troubles is no trouble 
 
 @dataclass(slots=True)
 class Spread:
-    """Spreads a window's requests over half of what an answer takes, where no limit is known.
+    """Spreads a window's requests over three quarters of what an answer takes, where no limit is known.
 
     Answers come together where requests left together: a limit that nobody named is met by a few requests that are
-    spread, and by a whole round of those that are not. Twice as much as the window can use may pass.
+    spread, and by a whole round of those that are not. A third more than the window can use may pass.
     """
 
     latency: float = 0.0  # seconds that answers take; 0: none came yet
@@ -63,7 +63,7 @@ def _uneased() -> bool:
 
 @dataclass(slots=True)
 class Gate:
-    """`width` is the most that may ever be open. A ticket says which episode a request left in.
+    """`width` is the most that may ever be open. Each request's ticket is its number, in the order in which they left.
 
     What left before the gate was narrowed neither narrows nor opens it. `note` hears of each change and its reason.
     `eager`: a person knows that so many do no harm; as soon as one answer shows that all is well, all may go.
@@ -75,12 +75,14 @@ class Gate:
     eager: bool = False
     until: float = 0.0  # nothing is let through before
     why: str = ""  # the last trouble; empty while all is well
-    ticket: int = 0
+    ticket: int = 0  # of the one that left last
     closed: bool = False  # one at a time, to find out whether it works again
     _window: float = field(init=False)
     _ceiling: float = field(init=False)  # the window grows slowly from here on
     _credit: float = CREDIT
+    _since_ticket: int = 0  # the first of the requests that tell anything
     _recent: deque[bool] = field(default_factory=lambda: deque(maxlen=OUTCOMES))  # whether each was a rate limit
+    _limited: list[int] = field(default_factory=list)  # the last tickets that ran into one
     _doubts: int = 0  # troubles that keep it from doubling
     _told: int = 0  # the window that was noted last
     _lost: int = 0  # requests in a row that may be billed, and of which nothing came
@@ -96,6 +98,14 @@ class Gate:
         """How many requests may be open, once none has to wait."""
         return int(self._window)
 
+    def leave(self) -> None:
+        """A request goes; `ticket` is its own."""
+        self.ticket += 1
+
+    def tells(self, ticket: int) -> bool:
+        """Whether it left after the last thing that was learned."""
+        return ticket >= self._since_ticket
+
     def resize(self, width: int) -> None:
         """Another `width`, by a person's word: a window that was not narrowed follows at once."""
         wide, free = not self.why and self._window >= self.width, self._ceiling >= self.width
@@ -107,7 +117,7 @@ class Gate:
     def succeeded(self, ticket: int, used: bool = True) -> None:
         """An answer came, be it a clear no to what was asked: the provider works. `used`: all of the window was."""
         self._credit, self._lost = min(CREDIT, self._credit + 1), 0
-        if ticket != self.ticket:
+        if not self.tells(ticket):
             return
         self._streak, self._since, self.closed, self.why = 0, None, False, ""
         self._recent.append(False)
@@ -125,19 +135,17 @@ class Gate:
         hint: float | None,
         why: str,
         eased: Callable[[], bool] = _uneased,
-        open_: int = 0,
     ) -> None:
         """Too much at once: half of it, or one at a time where nothing came of half.
 
-        `eased` is asked before half is taken away: True where a slower pace takes care of it. So many are `open_`: a no
-        comes sooner than an image, and of those that left together the first answers are the refusals.
+        `eased` is asked before half is taken away: True where a slower pace takes care of it. A no comes sooner than an
+        image: how many of those that left together are refused shows in their order, not in that of the answers.
         """
         if self._known(ticket, now, hint):
             return
         self._recent.append(True)
-        refused = sum(self._recent)
-        many = refused >= max(MANY, CROWD * (OUTCOMES + open_))
-        if not (self._streak or many or SEVERAL <= refused == len(self._recent)):
+        self._limited = sorted([*self._limited, ticket])[-CROWDS[-1][0] :]
+        if not (self._streak or self._crowded() or SEVERAL <= sum(self._recent) == len(self._recent)):
             return
         if not self._streak and eased():
             self.explained()
@@ -146,13 +154,19 @@ class Gate:
         self._narrow(1.0 if self._streak else half, half, now, why)
         self._wait(now, backoff(self._streak, hint, self.chance))
 
+    def _crowded(self) -> bool:
+        last = self._limited
+        return any(len(last) >= many and last[-1] - last[-many] < among for many, among in CROWDS)
+
     def explained(self) -> None:
         """It is known what the rate limits of those under way are about: they say nothing more of the window."""
-        self.ticket += 1
         self._forget()
 
     def _forget(self) -> None:
-        """Of the outcomes so far none tells anything of those to come."""
+        """Of the outcomes so far, and of the requests under way, none tells anything of those to come."""
+        self.ticket += 1
+        self._since_ticket = self.ticket
+        self._limited.clear()
         self._recent.extend([False] * OUTCOMES)
 
     def troubled(self, ticket: int, now: float, hint: float | None, why: str, lost: bool = False) -> None:
@@ -172,7 +186,7 @@ class Gate:
 
     def blocked(self, ticket: int, now: float, why: str) -> None:
         """A person is needed; until one has acted, try now and then."""
-        if ticket != self.ticket:
+        if not self.tells(ticket):
             return
         wait = min(BLOCKED_MOST, BLOCKED_LEAST * 2 ** min(self._streak, 10))
         self._shut(now, wait * self.chance.uniform(0.9, 1.1), why)
@@ -193,13 +207,13 @@ class Gate:
 
     def _known(self, ticket: int, now: float, hint: float | None) -> bool:
         """Whether the trouble was heard of; a longer wait that the provider asks for still counts."""
-        if ticket != self.ticket and hint is not None and self.until > now:
+        known = not self.tells(ticket)
+        if known and hint is not None and self.until > now:
             self._wait(now, backoff(0, hint, self.chance))
-        return ticket != self.ticket
+        return known
 
     def _narrow(self, window: float, ceiling: float, now: float, why: str) -> None:
         self._window, self._ceiling, self.why = window, ceiling, why
-        self.ticket += 1
         self._streak += 1
         self._since = now if self._since is None else self._since
         self._forget()

@@ -165,7 +165,7 @@ class Lane:
     def succeeded(self, ticket: int) -> None:
         """The provider answered as it should."""
         self._throttle.succeeded(ticket, self.open, self.queued)
-        if ticket == self.gate.ticket and not self.stopped:
+        if self.gate.tells(ticket) and not self.stopped:
             self.blocked = None
         self._admit()
 
@@ -173,7 +173,7 @@ class Lane:
         """The provider, or the way to it, failed a request; where it never does anything else, the lane stops."""
         now, why = _now(), f"{error.status or ''} {error.code}".strip()
         if error.status == 429:
-            self._throttle.limited(ticket, now, error.retry_after, why, self.open)
+            self._throttle.limited(ticket, now, error.retry_after, why)
         else:
             self.gate.troubled(ticket, now, error.retry_after, why, lost=isinstance(error, Unknown | Unusable))
         if self.gate.wasteful:

@@ -41,6 +41,7 @@ class Throttle:
 
     def draw(self, now: float, draw: Draw) -> None:
         """It goes."""
+        self.gate.leave()
         self.pace.draw(now, draw)
         self.spread.draw()
 
@@ -60,6 +61,6 @@ class Throttle:
         """An answer came, while so many are open and so many wait: the window grows where it holds these back."""
         self.gate.succeeded(ticket, used=open_ >= self.gate.window or (queued > 0 and not self.pace.known))
 
-    def limited(self, ticket: int, now: float, hint: float | None, why: str, open_: int) -> None:
+    def limited(self, ticket: int, now: float, hint: float | None, why: str) -> None:
         """A 429; where there are several together, the pace takes care of them if it can, else the window."""
-        self.gate.limited(ticket, now, hint, why, lambda: self.pace.slowed(now), open_)
+        self.gate.limited(ticket, now, hint, why, lambda: self.pace.slowed(now))

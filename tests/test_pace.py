@@ -239,7 +239,7 @@ class Shop:
                 throttle.succeeded(ticket, open_ + bool(ready), len(ready))
                 done += 1
             else:
-                throttle.limited(ticket, now, 1.0, "429", open_)
+                throttle.limited(ticket, now, 1.0, "429")
                 heapq.heappush(events, (now + backoff(1, 1.0, chance), next(order), "again", task, 0, None, 0.0))
         self.ended = now
         return self
@@ -324,5 +324,5 @@ def test_of_limits_that_are_named_one_after_the_other_without_a_success_between_
             said = {"error": {"message": body, "type": "requests", "code": "rate_limit_exceeded"}}
             ticket = throttle.gate.ticket
             throttle.heard(now, Reply(429, {}, json.dumps(said).encode()), Draw(), now)
-            throttle.limited(ticket, now, None, "429", 1)
+            throttle.limited(ticket, now, None, "429")
     assert sent < 40
