@@ -19,7 +19,7 @@ Start = Callable[..., World]
 @pytest.fixture(scope="session")
 def polite() -> Iterator[Child]:
     """A sandbox without any fault, which all tests share."""
-    shared = child.start(*SMALL)
+    shared = child.fork(*SMALL)
     yield shared
     shared.end()
 
@@ -40,7 +40,7 @@ def bad(tmp_path: Path) -> Iterator[Start]:
     def begin(*flags: str) -> World:
         folder = tmp_path / f"world-{len(made)}"
         folder.mkdir()
-        made.append(World(folder, child.start(*SMALL, *flags)))
+        made.append(World(folder, child.fork(*SMALL, *flags)))
         return made[-1]
 
     yield begin

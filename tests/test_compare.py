@@ -490,7 +490,7 @@ edits = st.fixed_dictionaries(
 steps = st.tuples(edits, st.sampled_from([None, None, 2, 3]), st.sampled_from([None, None, None, 1, 3]))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(steps, min_size=2, max_size=5))
 def test_whatever_is_edited_the_run_does_what_its_plan_said(
     tmp_path_factory: pytest.TempPathFactory, polite: Child, steps: list[tuple[dict[str, Any], int | None, int | None]]

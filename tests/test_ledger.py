@@ -365,7 +365,7 @@ def saved(index: int, name: str) -> Image:
 
 TestNight = Night.TestCase
 TestNight.settings = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from .nursery import Forked
+
 ROOT = Path(__file__).parents[2]
 KEY = "sk-canary-8HlrwYMfvea9lkxwkkMxzwwM5hpA6eEfujfoRnxa6wHW"  # canary.py looks for it everywhere
 ORDER = {"model": "gpt-image-2", "prompt": "A sea otter on its back", "quality": "low"}
@@ -17,7 +19,7 @@ ORDER = {"model": "gpt-image-2", "prompt": "A sea otter on its back", "quality":
 class Child:
     """A running sandbox; `url` ends in /v1."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Forked
     url: str
     client: httpx.Client
 
@@ -69,8 +71,18 @@ class Child:
 
 
 def start(*flags: str) -> Child:
+    """As a command line starts it."""
     command = [sys.executable, "-m", "batchgen.sandbox", "--until-stdin-closes", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return _child(subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True))
+
+
+def fork(*flags: str) -> Child:
+    """The same, sooner."""
+    return _child(Forked("--until-stdin-closes", *flags))
+
+
+def _child(process: subprocess.Popen[str] | Forked) -> Child:
     assert process.stdout
     line = process.stdout.readline()
     fresh = httpx.Limits(max_keepalive_connections=0)  # a connection that the server has just closed proves nothing

@@ -13,7 +13,7 @@ Start = Callable[..., Child]
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Child]:
     """Without any flags; what it has billed depends on the tests before."""
-    shared = child.start()
+    shared = child.fork()
     yield shared
     shared.end()
 
@@ -21,7 +21,7 @@ def sandbox() -> Iterator[Child]:
 @pytest.fixture(scope="session")
 def cached() -> Iterator[Child]:
     """With small images that nobody has to paint, for tests that look at words and shapes."""
-    shared = child.start("--paint", "cached", "--paint-bytes", "2000")
+    shared = child.fork("--paint", "cached", "--paint-bytes", "2000")
     yield shared
     shared.end()
 
@@ -32,7 +32,7 @@ def start() -> Iterator[Start]:
     started: list[Child] = []
 
     def begin(*flags: str) -> Child:
-        started.append(child.start(*flags))
+        started.append(child.fork(*flags))
         return started[-1]
 
     yield begin

@@ -3,12 +3,28 @@
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from .child import ROOT
+from . import child
+from .child import ROOT, Child
 from .conftest import Start
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts one as a command line does: elsewhere they are forked."""
+    started: list[Child] = []
+
+    def begin(*flags: str) -> Child:
+        started.append(child.start(*flags))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.end()
 
 
 def run(*flags: str) -> "subprocess.CompletedProcess[str]":
