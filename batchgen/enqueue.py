@@ -19,7 +19,7 @@ from batchgen.supply import Supply
 from batchgen.task import Task, TaskState
 from batchgen.wanted import Wanted
 
-BLOCK = 500  # tasks that are written in one transaction: a settlement waits no longer than for that
+BLOCK, AHEAD = 500, 3  # tasks that are written at a time, and how often: a settlement waits no longer than for those
 T = TypeVar("T")
 log = logging.getLogger("batchgen")
 
@@ -48,17 +48,15 @@ async def enqueue(
 async def _pass(wanted: Wanted, manifest: Manifest, survey: Survey, supply: Supply) -> None:
     """Hold every task of the manifest against what the ledger has."""
     expansion = Expansion(manifest, survey.gallery or Gallery(manifest.folder))
-    stream = blocks(_named(expansion))
-    block = await anyio.to_thread.run_sync(next, stream, None)
-    while block:
-        with alone():
-            async with anyio.create_task_group() as both:  # the next ones are made while these are written
-                both.start_soon(_add, wanted, block)
-                block = await anyio.to_thread.run_sync(next, stream, None)
-        supply.came()
-        if supply.cut:
-            supply.short = True
-            return
+    stream, room = blocks(_named(expansion)), anyio.Semaphore(AHEAD)
+    with alone():
+        async with anyio.create_task_group() as writing:  # the next ones are made while these are written
+            while not supply.cut and (block := await anyio.to_thread.run_sync(next, stream, None)):
+                await room.acquire()
+                writing.start_soon(_add, wanted, block, supply, room)
+    if supply.cut:
+        supply.short = True
+        return
     if expansion.digest != survey.read:
         sent = "What was bought is kept" if supply.open else "Nothing was sent"
         raise UsageError(f"the rows have changed since the plan was drawn. {sent}: run it again.")
@@ -66,9 +64,11 @@ async def _pass(wanted: Wanted, manifest: Manifest, survey: Survey, supply: Supp
     log.info("%d new, %d kept, %d dropped", change.new, change.kept, change.dropped)
 
 
-async def _add(wanted: Wanted, block: Sequence[tuple[Task, str, bool]]) -> None:
+async def _add(wanted: Wanted, block: Sequence[tuple[Task, str, bool]], supply: Supply, room: anyio.Semaphore) -> None:
     tasks = [task for task, _, first in block if first]
     await wanted.add(tasks, [(task.mark, name) for task, name, _ in block if name])
+    room.release()
+    supply.came()
 
 
 def _named(expansion: Expansion) -> Iterator[tuple[Task, str, bool]]:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
 from batchgen.task import (
     Attempt,
@@ -144,11 +145,21 @@ def relieve(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> Re
     return Relief(sum(high or 0 for _, high, _ in rows) - more, sum(images for *_, images in rows))
 
 
-def prompt_id(db: sqlite3.Connection, text: str) -> int:
-    digest = prompt_digest(text)
-    insert = "INSERT INTO prompts (digest, text) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING id"
-    row = db.execute(insert, (digest, text)).fetchone()
-    return int((row or db.execute("SELECT id FROM prompts WHERE digest = ?", (digest,)).fetchone())[0])
+def prompt_ids(db: sqlite3.Connection, texts: Sequence[str]) -> dict[str, int]:
+    """The rows of prompts, made where there are none yet."""
+    found: dict[str, int] = {}
+    for at in range(0, len(texts), MARKS):
+        some = [(prompt_digest(text), text) for text in texts[at : at + MARKS]]
+        pairs = ", ".join(["(?, ?)"] * len(some))
+        db.execute(f"INSERT OR IGNORE INTO prompts (digest, text) VALUES {pairs}", [*chain.from_iterable(some)])
+        (told,) = db.execute(
+            f"SELECT json_group_object(w.column1, p.id) FROM (VALUES {pairs}) w"
+            " CROSS JOIN prompts p ON p.digest = w.column2",
+            [each for nth, (digest, _) in enumerate(some) for each in (nth, digest)],
+        ).fetchone()
+        ids = json.loads(told)
+        found.update((text, ids[f"{nth}"]) for nth, (_, text) in enumerate(some))
+    return found
 
 
 def known_tasks(db: sqlite3.Connection, wanted: Sequence[Mark]) -> dict[str, Known]:
@@ -156,7 +167,7 @@ def known_tasks(db: sqlite3.Connection, wanted: Sequence[Mark]) -> dict[str, Kno
     found: dict[str, Known] = {}
     for at in range(0, len(wanted), MARKS):
         marks = wanted[at : at + MARKS]
-        digests = {prompt: prompt_digest(prompt) for prompt, _ in marks}
+        digests = {prompt: prompt_digest(prompt) for prompt in {prompt for prompt, _ in marks}}
         rows = db.execute(
             "SELECT t.key, t.seq, t.state, t.wanted, t.variant, t.path"
             f" FROM (VALUES {', '.join(['(?, ?)'] * len(marks))}) w CROSS JOIN prompts p ON p.digest = w.column1"

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 from batchgen import records
@@ -14,6 +15,7 @@ from batchgen.task import Task, Variant, canonical
 UNFINISHED = "unfinished"
 """In place of a fingerprint: a pass was begun, and what it does not meet is not dropped yet."""
 
+ROWS = 500  # that are inserted at once
 T = TypeVar("T")
 Name = tuple[records.Mark, str]
 """A task, and what the user calls its row."""
@@ -36,6 +38,7 @@ class Wanted:
         self._asked = bytearray()  # by seq
         self._variant_ids: dict[int, tuple[Variant, int]] = {}  # by id(): hashing one costs more than all the rest
         self._made_ids: dict[tuple[int, int], tuple[Variant, int]] = {}
+        self._fresh = False  # nothing was there when the pass began: what is there now is of this pass
         self._new = self._kept = 0
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -61,7 +64,8 @@ class Wanted:
             db.execute("DELETE FROM names")
             return records.last_task(db) == 0
 
-        return await self._write(work)
+        self._fresh = await self._write(work)
+        return self._fresh
 
     async def add(self, tasks: Sequence[Task], names: Sequence[Name] = ()) -> None:
         """Add the tasks that are not there yet. Twice is as good as once."""
@@ -89,7 +93,8 @@ class Wanted:
         """Drop what was not met: kept and counted, but not bought any more."""
 
         def work(db: sqlite3.Connection) -> int:
-            rows = db.execute("SELECT wanted, seq FROM tasks WHERE wanted IN ('yes', 'waived')")
+            most = 0 if self._all_asked(records.last_task(db)) else -1  # to look at each holds up settlements
+            rows = db.execute("SELECT wanted, seq FROM tasks WHERE wanted IN ('yes', 'waived') LIMIT ?", (most,))
             gone = [(_LEFT[wanted], seq) for wanted, seq in rows if not self._is_asked(seq)]
             db.executemany("UPDATE tasks SET wanted = ? WHERE seq = ?", gone)
             db.execute("UPDATE job SET enqueued = ?", (fingerprint,))
@@ -99,11 +104,11 @@ class Wanted:
 
     def _put(self, db: sqlite3.Connection, tasks: Sequence[Task], names: Sequence[Name]) -> int:
         """How many of the tasks were new."""
-        known = records.known_tasks(db, [task.mark for task in tasks])
-        for task in tasks:
+        known = {} if self._fresh else records.known_tasks(db, [task.mark for task in tasks])
+        for task in tasks if known else ():
             if task.key in known:
                 self._keep(db, task, known[task.key])
-        new = self._add(db, [task for task in tasks if task.key not in known])
+        new = self._add(db, [task for task in tasks if task.key not in known] if known else tasks)
         if names:
             there = records.known_tasks(db, [mark for mark, _ in names])
             rows = [(there[mark[1]][0], name) for mark, name in names if mark[1] in there]
@@ -125,25 +130,29 @@ class Wanted:
 
     def _add(self, db: sqlite3.Connection, tasks: Sequence[Task]) -> int:
         """Add them, all at once; how many there were: one may be among them twice."""
-        prompts = {text: records.prompt_id(db, text) for text in {task.prompt: None for task in tasks}}
+        prompts = records.prompt_ids(db, list({task.prompt: None for task in tasks}))
         rows = [
             (task.key, task.variant.provider, self._variant_id(db, task.variant), prompts[task.prompt])
             + (task.sample, task.take, task.path, task.input_tokens)
             for task in tasks
         ]
-        before = records.last_task(db)
-        db.executemany(
-            "INSERT OR IGNORE INTO tasks (key, lane, variant, prompt, sample, take, path, input_tokens)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
+        new = 0
+        for at in range(0, len(rows), ROWS):  # many at a time: between two of them other threads would have their turn
+            some = rows[at : at + ROWS]
+            done = db.execute(
+                "INSERT OR IGNORE INTO tasks (key, lane, variant, prompt, sample, take, path, input_tokens)"
+                f" VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * len(some))}",
+                [*chain.from_iterable(some)],
+            )
+            if done.rowcount:
+                assert done.lastrowid
+                self._ask(done.lastrowid - done.rowcount + 1, done.lastrowid)
+                new += done.rowcount
         if edits := [task for task in tasks if task.inputs]:
             added = records.known_tasks(db, [task.mark for task in edits])
             for task in edits:
                 records.add_inputs(db, added[task.key][0], task.inputs)
-        last = records.last_task(db)
-        self._ask(before + 1, last)
-        return last - before
+        return new
 
     def _ask(self, first: int, last: int) -> None:
         if last >= len(self._asked):
@@ -152,6 +161,9 @@ class Wanted:
 
     def _is_asked(self, seq: int) -> bool:
         return seq < len(self._asked) and bool(self._asked[seq])
+
+    def _all_asked(self, last: int) -> bool:
+        return self._asked.count(1, 1, last + 1) == last
 
     def _made(self, db: sqlite3.Connection, before: int, now: Variant) -> int:
         """What was asked for then, under the axes of now."""

@@ -19,7 +19,7 @@ from .settling import percentile
 
 PROMPTS, SAMPLES = 100_000, 10
 TASKS = PROMPTS * SAMPLES
-COURSE = Course("enqueue", TASKS, workers=32)
+COURSE = Course("enqueue", TASKS, workers=32, latency=1.0)
 COLUMN = "1,000,000 tasks"
 FIRST = "s to first request"
 TARGETS = (Target(FIRST, COLUMN, most=2.0),)
