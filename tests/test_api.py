@@ -387,9 +387,9 @@ def test_a_program_that_is_interrupted_keeps_what_is_paid_for(bad: Start) -> Non
 
 
 def test_a_program_that_is_interrupted_twice_ends(bad: Start) -> None:
-    world = bad("--latency", "0.6")
+    world = bad("--latency", "8")
     process = interrupted(world, "program", 2)
-    eventually(lambda: process.poll() is not None, within=2.5)
+    eventually(lambda: process.poll() is not None, within=6)
     assert "sending" not in world.attempts()
 
 

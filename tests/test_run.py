@@ -434,7 +434,7 @@ def test_a_key_that_can_be_none_is_refused_before_anything_is_sent_or_shown(worl
 
 def test_one_folder_has_one_run_at_a_time(bad: Start) -> None:
     world = bad("--latency", "1")
-    first = world.begin("run", str(world.write(prompts=many(4), limits={"concurrency": 1, "budget": 1})))
+    first = world.begin("run", str(world.write(prompts=many(20), limits={"concurrency": 1, "budget": 1})))
     eventually(world.charges)
     second = world.command("run", "otters.yaml")
     assert second.returncode == 6
