@@ -16,7 +16,7 @@ import pybase64
 from batchgen import disk
 from batchgen.disk import Unsynced
 from batchgen.task import Image, ImageState
-from batchgen.wire import Blob, Fetched, Inline
+from batchgen.wire import Blob, Fetched, Inline, Reply
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
 SAME = {"mpo": "jpeg"}  # a JPEG that begins a row of pictures
@@ -90,11 +90,10 @@ def _never_replace(target: str, data: bytes) -> None:
 
 def read(picture: Inline | Fetched) -> bytes:
     """The image's bytes, from base64 (decoded, plain, url-safe or a data URL) or from a fetched body."""
-    if isinstance(picture, Fetched):
-        return picture.reply.read()
-    text = picture.base64
-    if isinstance(text, Blob):
-        return text.read()
+    text = picture.reply if isinstance(picture, Fetched) else picture.base64
+    if isinstance(text, Reply | Blob):
+        with disk.storage("the spool"):
+            return text.read()
     if text.startswith("data:"):
         text = text.partition(",")[2]
     text = "".join(text.split()) if text[76:77].isspace() or text[-1:].isspace() else text  # lines of MIME

@@ -1,8 +1,10 @@
 """Image bytes: whole or broken, never changed, and a file that is there or not."""
 
 import base64
+import errno
 import hashlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -17,7 +19,7 @@ from batchgen.disk import Unsynced
 from batchgen.errors import StorageError
 from batchgen.images import Broken, inspect
 from batchgen.task import Image, ImageState
-from batchgen.wire import Fetched, Inline, Reply
+from batchgen.wire import Blob, Fetched, Inline, Reply
 
 SIZE = (40, 24)
 
@@ -226,3 +228,52 @@ def test_d10_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> 
     (tmp_path / "otter").write_bytes(b"a file")
     with pytest.raises(StorageError, match="the images folder"):
         put(Inline(TEXT), tmp_path, "otter/a", 0)
+
+
+def decoded(folder: Path, data: bytes) -> Inline:
+    """An image that came as base64 and was decoded on the way."""
+    (folder / "id.1.1").write_bytes(data)
+    return Inline(Blob(0, len(data), hashlib.sha256(data).hexdigest(), f"{folder}/id.1.1"))
+
+
+def test_an_image_that_was_decoded_on_the_way_gets_a_second_name(tmp_path: Path) -> None:
+    data = picture("PNG")
+    saved = put(decoded(tmp_path, data), tmp_path, "otter/low-1", 0)
+    found = tmp_path / saved.path
+    assert (found.read_bytes(), saved.sha256) == (data, hashlib.sha256(data).hexdigest())
+    assert found.samefile(tmp_path / "id.1.1")
+
+
+def test_it_is_copied_where_there_are_no_second_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link", source, None, target)
+
+    monkeypatch.setattr(os, "link", refused)
+    data = picture("PNG")
+    saved = put(decoded(tmp_path, data), tmp_path, "otter/low-1", 0)
+    assert (tmp_path / saved.path).read_bytes() == data
+    assert not (tmp_path / saved.path).samefile(tmp_path / "id.1.1")
+
+
+def test_one_that_was_saved_before_a_crash_is_saved_once_more_and_another_never_replaced(tmp_path: Path) -> None:
+    data = picture("PNG")
+    for _ in range(2):
+        saved = put(decoded(tmp_path, data), tmp_path, "otter/low-1", 0)
+    assert (tmp_path / saved.path).read_bytes() == data
+    (tmp_path / saved.path).unlink()
+    (tmp_path / saved.path).write_bytes(b"somebody's")
+    with pytest.raises(StorageError, match="another image stands there"):
+        put(decoded(tmp_path, data), tmp_path, "otter/low-1", 0)
+
+
+def test_one_that_is_broken_gets_no_second_name(tmp_path: Path) -> None:
+    with pytest.raises(Broken):
+        put(decoded(tmp_path, picture("PNG")[:-5]), tmp_path, "otter/low-1", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["id.1.1"]
+
+
+def test_one_that_cannot_be_read_back_is_the_disks_fault(tmp_path: Path) -> None:
+    whole = decoded(tmp_path, picture("PNG"))
+    (tmp_path / "id.1.1").unlink()
+    with pytest.raises(StorageError, match="the spool"):
+        put(whole, tmp_path, "otter/low-1", 0)

@@ -1,7 +1,7 @@
 """`python -m tests.bench.pace [a|b|c]`: how a run keeps to limits that it knows, learns, or sees change.
 
 a: 400 images against a bucket of 20 a second; b: one answer in ten a 429 that means nothing; c: a limit that halves in
-mid-run and comes back, as a table of requests a second (`--csv`).
+mid-run and comes back, as a table of requests a second (`--csv`) or a picture (`--plot`).
 """
 
 import argparse
@@ -15,8 +15,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .plot import Panel, Point, svg
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300.0  # seconds for one run
+PATIENCE, WINDOW = 300.0, 2  # seconds for one run, and over which requests are counted for the plot
 BUCKET = "--ipm 1200 --burst 20 --retry-after-header --latency 0.5 --paint-bytes 2000"
 MANIFEST = """\
 name: pace
@@ -108,14 +110,31 @@ def noise() -> None:
             show(f"b  noise, seed {seed}", run(Path(folder), url, 500), "(5 s, 500 done)")
 
 
-def change(csv: bool) -> None:
+def change(csv: bool, plot: Path | None) -> None:
     """c: 20 a second, 10 a second from 20 s to 50 s on, then 20 again."""
+    found = {}
     for name, tells in TOLD.items():
         flags = f"{BUCKET} --tell-limits {tells} --ipm-later 20=600,50=1200"
         with sandbox(flags) as url, tempfile.TemporaryDirectory() as folder:
-            ran = run(Path(folder), url, 2000)
-        show(f"c  halves and comes back, {name}", ran, "(2000 done)")
-        table(ran, csv)
+            found[name] = run(Path(folder), url, 2000)
+        show(f"c  halves and comes back, {name}", found[name], "(2000 done)")
+        table(found[name], csv)
+    if plot:
+        about = "2,000 images of 0.5 s; 20 a second, from 20 s to 50 s only 10; requests a second, over 2 s each"
+        panels = [panel(f"A limit that is {name}: {ran.refused} refused", ran) for name, ran in found.items()]
+        plot.write_text(svg("A limit halves in mid-run and comes back", about, panels))
+
+
+def panel(title: str, ran: Ran) -> Panel:
+    """What was accepted, offered and refused over time."""
+    ends = range(WINDOW, int(ran.sent[-1][0]) + 1)
+    lines: dict[str, list[Point]] = {"accepted": [], "offered": [], "refused": []}
+    for end in ends:
+        here = [refused for at, refused in ran.sent if end - WINDOW <= at < end]
+        offered, refused = len(here) / WINDOW, sum(here) / WINDOW
+        for name, value in zip(lines, (offered - refused, offered, refused), strict=True):
+            lines[name].append(Point(end - WINDOW / 2, [value]))
+    return Panel(title, "seconds", lines, ticks=range(0, 1000, 20))
 
 
 def table(ran: Ran, csv: bool) -> None:
@@ -139,13 +158,14 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.bench.pace", description=__doc__, allow_abbrev=False)
     parser.add_argument("which", nargs="?", choices=("a", "b", "c", "all"), default="all")
     parser.add_argument("--csv", action="store_true", help="of c: a line a second")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what c finds there, as SVG")
     chosen = parser.parse_args()
     if chosen.which in ("a", "all"):
         known_or_learned()
     if chosen.which in ("b", "all"):
         noise()
     if chosen.which in ("c", "all"):
-        change(chosen.csv)
+        change(chosen.csv, chosen.plot)
 
 
 if __name__ == "__main__":

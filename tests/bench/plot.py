@@ -1,4 +1,4 @@
-"""Lines over a logarithmic axis, side by side in one SVG: medians, with the least and the most behind them."""
+"""Lines side by side in one SVG: medians over a logarithmic axis, with the least and the most behind them; or time."""
 
 import math
 import statistics
@@ -28,11 +28,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A plane of its own, with a line for each name; the first one is the one that it is about."""
+    """A plane of its own, with a line for each name; the first one is the one that it is about.
+
+    With `ticks` the axis is linear, and these are told on it; without, it is logarithmic, and each point is marked.
+    """
 
     title: str
     axis: str
     lines: Mapping[str, Sequence[Point]]
+    ticks: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,11 @@ class Scale:
     least: float
     widest: float
     tallest: float
+    linear: bool
 
     def x(self, value: float) -> float:
+        if self.linear:
+            return self.left + WIDTH * (value - self.least) / (self.widest - self.least)
         return self.left + WIDTH * math.log(value / self.least) / math.log(self.widest / self.least)
 
     def y(self, value: float) -> float:
@@ -70,9 +77,9 @@ def _panel(panel: Panel, left: float) -> Iterator[str]:
     xs = sorted({point.x for point in points})
     step = _step(max(max(point.found) for point in points))
     tallest = step * math.ceil(max(max(point.found) for point in points) / step)
-    scale = Scale(left, xs[0], xs[-1], tallest)
+    scale = Scale(left, xs[0], xs[-1], tallest, linear=bool(panel.ticks))
     yield _text(left - 40, TOP - 18, panel.title, size=14, weight=600)
-    yield from _grid(scale, step, xs)
+    yield from _grid(scale, step, [each for each in panel.ticks if xs[0] <= each <= xs[-1]] or xs)
     yield _text(left + WIDTH / 2, TOP + HEIGHT + 44, panel.axis, PALE, anchor="middle")
     for (_, line), colour in reversed(list(zip(panel.lines.items(), COLOURS, strict=False))):
         yield from _line(line, scale, colour, thick=colour == COLOURS[0])
@@ -98,7 +105,7 @@ def _line(line: Sequence[Point], scale: Scale, colour: str, thick: bool) -> Iter
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     width = 2.8 if thick else 1.8
     yield f"<path d='M{path}' fill='none' stroke='{colour}' stroke-width='{width}' stroke-linejoin='round'/>"
-    for x, y in places:
+    for x, y in () if scale.linear else places:
         yield f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{width + 0.7:.1f}' fill='{colour}' stroke='#ffffff'/>"
 
 

@@ -74,7 +74,7 @@ def of_kills(policy: str) -> tuple[Setup, ...]:
         Setup(ware="polled"),
         Setup(ware="polled", images=2, flags=CUT),
         Setup(ware="edit", flags=CUT),
-        Setup(ware="stream", flags=CUT),
+        Setup(ware="stream", flags=(*CUT, *LARGE)),
         Setup(images=2, flags=(*CUT, *BAD_LINKS)),
         Setup(budget=0.25, ends=("todo",), flags=CUT),
         Setup(attempts=2, ends=("held", "failed"), flags=("--faults", "cut=0.15,500=0.15")),
