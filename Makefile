@@ -1,6 +1,8 @@
 # make demo | dialects | test | check | bench | torture: each sets up what it needs in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# Whatever it was: else each of a thousand short processes compiles everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo dialects test check bench torture clean
 
