@@ -23,7 +23,7 @@ Send = Callable[[Request, Sink], Awaitable[Reply]]
 REDIRECTS_MOST = 5
 POLLED = Reply(200, {}, b"")
 LOST = "x-lost"
-TOO_MANY = 429
+TOO_MANY, SHORT = 429, 1 << 14  # a status, and bytes that are read in no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ async def _ask(request: Request, attempt: Attempt, bench: Bench, send: Send, k: 
     sink = partial(bench.spool.sink, attempt.id, k)
     if k == 1:
         reply = await send(request, sink)
-        if reply.status == TOO_MANY and isinstance(reply.body, bytes):
+        if reply.status == TOO_MANY and reply.length <= SHORT and "content-encoding" not in reply.headers:
             raise bench.dialect.fault(reply)  # nothing is in it, and the sooner the lane hears of it the fewer follow
         return reply
     try:

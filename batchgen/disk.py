@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -87,6 +88,8 @@ class Unsynced:
     def linked(self, durable: str, target: str) -> bool:
         """Give a file that is durable a second name, which nothing has yet; False where that cannot be."""
         try:
+            if os.stat(os.path.dirname(target)).st_mode & stat.S_ISGID:
+                return False  # whoever shares the folder with a group shares what is made in it
             os.link(durable, target)
         except OSError:  # another file system, or one without links, or there is something: a copy can tell
             return False

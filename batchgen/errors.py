@@ -6,13 +6,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Let a single error out of the group that a task group wraps around it."""
+    """Let a single error out of the group that a task group wraps around it, though several have met it."""
     try:
         yield
     except BaseExceptionGroup as group:
-        if len(group.exceptions) != 1:
+        first = group.exceptions[0]
+        if any(each is not first for each in group.exceptions):
             raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+        raise first from first.__cause__
 
 
 class BatchgenError(Exception):

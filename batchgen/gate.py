@@ -18,6 +18,7 @@ from batchgen.limits import backoff
 CREDIT = 10.0  # troubles beyond the successes that close the gate
 OUTCOMES, SEVERAL = 20, 3  # the last ones; so many rate limits narrow it where nothing else came
 CROWDS = ((4, 4), (7, 12), (10, 30))  # so many of those that left in a row: unlikely where it is one in ten
+LIMITED_MOST = 40  # of the last that ran into a rate limit: answers come in any order
 LATELY, SPREAD, SPREAD_BURST = 0.2, 0.75, 0.25  # the weight of an answer's latency; shares of that and of the window
 FIRST = 4  # requests that are let through at once in the beginning
 DOUBTS_MOST = 20  # troubles that keep it from doubling, each for one success
@@ -144,7 +145,7 @@ class Gate:
         if self._known(ticket, now, hint):
             return
         self._recent.append(True)
-        self._limited = sorted([*self._limited, ticket])[-CROWDS[-1][0] :]
+        self._limited = sorted([*self._limited, ticket])[-LIMITED_MOST:]
         if not (self._streak or self._crowded() or SEVERAL <= sum(self._recent) == len(self._recent)):
             return
         if not self._streak and eased():
@@ -155,8 +156,12 @@ class Gate:
         self._wait(now, backoff(self._streak, hint, self.chance))
 
     def _crowded(self) -> bool:
-        last = self._limited
-        return any(len(last) >= many and last[-1] - last[-many] < among for many, among in CROWDS)
+        limited = self._limited
+        return any(
+            last - first < among
+            for many, among in CROWDS
+            for first, last in zip(limited, limited[many - 1 :], strict=False)
+        )
 
     def explained(self) -> None:
         """It is known what the rate limits of those under way are about: they say nothing more of the window."""

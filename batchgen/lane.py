@@ -26,7 +26,7 @@ from batchgen.throttle import Throttle
 from batchgen.turn import Again, Stopped, Turn
 from batchgen.wire import Reply, Request
 
-FILES = 3  # that an open request needs: its connection, its answer, and a share of what else is open
+FILES = 4  # that an open request needs: its connection, its answer's text and image, a share of what else is open
 A_LITTLE = 0.001  # seconds: a timer may be early by less
 AWAITED = {401, 402, 403, 429}  # what may change without a word from us: the key's rights, the credit
 CHANGES_MOST = 20  # of window and pace that are kept to be shown

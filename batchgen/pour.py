@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batchgen import disk
-from batchgen.errors import StorageError
 from batchgen.sieve import Sieve
 from batchgen.wire import Blob
 
@@ -65,17 +64,13 @@ class Pail:
             self._spill()
 
     def _spill(self) -> None:
-        try:
+        with disk.storage("the spool"):
             if self._file is None:
                 self.path = self._place()
                 self._file = open(os.open(self.path, SPILL, self._mode), "wb", buffering=0)  # noqa: SIM115 - see close
             for chunk in self._chunks:
                 disk.write_all(self._file.fileno(), chunk)
                 self._hash.update(chunk)
-        except OSError as error:
-            raise StorageError(
-                f"the spool cannot be written: {error.strerror}. Free the space, then run again."
-            ) from error
         self._chunks.clear()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import pybase64
 MARK = re.compile(rb'"b64_json"\s{0,8}:\s{0,8}"|;base64,')
 MARK_MOST = 32  # bytes
 RUNS_MOST = 64  # of one body: ten images with three pictures on the way each
+RUN_LEAST = 1024  # bytes: what spells fewer is no image, and a key that is echoed must not be hidden
 
 
 class Vessel(Protocol):
@@ -21,6 +22,9 @@ class Vessel(Protocol):
     def size(self) -> int: ...
 
     def take(self, data: bytes) -> None: ...
+
+    def close(self) -> None:
+        """They are all here."""
 
     def give(self) -> bytes:
         """All of them back; they have no place any more."""
@@ -77,10 +81,13 @@ class Sieve(Generic[V]):
             return self._back(), at
         self._run.take(data)
         self._rest = run[ripe:]
-        if over:
-            if self._run.size:
-                self.blobs.append((self._size, self._run))
-            self._run = None
+        if not over:
+            return b"", end
+        if self._run.size < RUN_LEAST:
+            return self._back(), end
+        self._run.close()  # a body of many images is no reason to keep as many files open
+        self.blobs.append((self._size, self._run))
+        self._run = None
         return b"", end
 
     def _back(self) -> bytes:

@@ -19,12 +19,17 @@ from pathlib import Path
 
 from batchgen import disk, redact
 from batchgen.disk import Unsynced
+from batchgen.errors import StorageError
 from batchgen.wire import Blob, Reply
 
 UNKEPT = {"set-cookie", "authorization"}
 PIECE, OVERLAP = 1 << 20, 1 << 12  # bytes; the latter are more than any spelling of a key has
 WHOLE = re.compile(r"\d+(\.\d+)?")  # endings of what was sealed
 BLOB = re.compile(r"\w+\.\d+\.\d+(\.part)?")  # names of images to be
+CHANGED = (
+    "{path} is not what came, and has a second name: an image was changed before the run that bought it could finish. "
+    "Put it back as it was, or give it up and remove {path}; then run the same command again."
+)
 TRAILER = 17  # a line end, eight digits of the head's length, eight of its checksum
 
 
@@ -103,9 +108,16 @@ class Spool:
         return self.path(attempt, k).exists()
 
     def load(self, attempt: str, k: int) -> Reply | None:
-        """The k-th reply, if it came whole and is undamaged. Blocks."""
+        """The k-th reply, if it came whole and is undamaged; StorageError where the disk does not say. Blocks."""
         path = self.path(attempt, k)
         self._there.setdefault(attempt, set()).add(f"{k}")
+        try:
+            with disk.storage("the spool"):
+                return self._whole(path, attempt, k)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def _whole(self, path: Path, attempt: str, k: int) -> Reply | None:
         try:
             head = json.loads(_tail(path))
             size = int(head["size"])
@@ -113,14 +125,17 @@ class Spool:
                 return None
             blobs = tuple(self._found(attempt, f"{k}.{nth}", *told) for nth, told in enumerate(head["blobs"], 1))
             return Reply(int(head["status"]), dict(head["headers"]), path, size, blobs)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
+        except FileNotFoundError:
+            return None  # else it may be there, and only cannot be read now
 
     def _found(self, attempt: str, ending: str, at: int, size: int, sha256: str) -> Blob:
-        """ValueError where it is damaged."""
+        """ValueError where it is damaged; StorageError where it is an image by now, and a person changed that."""
         path = self._name(attempt, ending)
         self._there.setdefault(attempt, set()).add(ending)
-        if os.stat(path).st_size != size or _sha256(path) != sha256:
+        found = os.stat(path)
+        if found.st_size != size or _sha256(path) != sha256:
+            if found.st_nlink > 1:
+                raise StorageError(CHANGED.format(path=path))
             raise ValueError("cut off or damaged")
         return Blob(at, size, sha256, path)
 

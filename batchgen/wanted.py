@@ -70,12 +70,15 @@ class Wanted:
     async def add(self, tasks: Sequence[Task], names: Sequence[Name] = ()) -> None:
         """Add the tasks that are not there yet. Twice is as good as once."""
 
-        try:
-            new = await self._write(lambda db: self._put(db, tasks, names))
-        except BaseException:
-            self._variant_ids.clear()  # their rows may have been taken back
-            self._made_ids.clear()
-            raise
+        def work(db: sqlite3.Connection) -> int:
+            try:
+                return self._put(db, tasks, names)
+            except BaseException:
+                self._variant_ids.clear()  # their rows are taken back
+                self._made_ids.clear()
+                raise
+
+        new = await self._write(work)
         self._new, self._kept = self._new + new, self._kept + len(tasks) - new
 
     async def sample(self, tasks: Sequence[Task], names: Sequence[Name], fingerprint: str) -> None:

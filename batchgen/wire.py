@@ -21,7 +21,6 @@ VALUES_MOST = 250_000  # of one answer; base64 is a single one, however long
 SIGNS = (b",", b":", b"[", b"{")  # every value of JSON but the first has one before it
 OPENED = (b"{", b"[")
 IMAGES = ("b64_json", "url")  # where they stand in an answer, but for mere lists of them
-TOLD = re.compile(r"\x00(\d{1,2})\Z")
 PIECE, POURED = 1 << 14, 1 << 20  # bytes that are inflated at a time, and what may come of them
 _BLOCK = re.compile(rb"\r?\n\r?\n")
 INFLATED_MOST = 48 * 2**20  # nothing compressed was asked for
@@ -123,8 +122,8 @@ class Reply:
         return b"".join(chain.from_iterable(zip_longest(pieces, told, fillvalue=b""))) if told else raw
 
     def _told(self) -> list[bytes]:
-        """A word for each blob, short and as JSON spells it."""
-        return [rb"\u0000%d" % nth for nth in range(len(self.blobs))]
+        """A word for each blob as JSON spells it, which stands nowhere else: it names what is in the first."""
+        return [rf"\u0000{self.blobs[0].sha256}.{nth}".encode() for nth in range(len(self.blobs))]
 
     @property
     def _coding(self) -> str:
@@ -165,11 +164,12 @@ class Reply:
         return body
 
     def _meant(self, text: str, image: bool) -> object:
-        found = TOLD.search(text)
-        if not found or int(found[1]) >= len(self.blobs):
+        before, _, told = text.rpartition(f"\0{self.blobs[0].sha256}.")
+        if not told.isdecimal() or int(told) >= len(self.blobs) or len(before) + len(told) >= len(text):
             return text
-        blob = self.blobs[int(found[1])]
-        return blob if image else text[: found.start()] + pybase64.b64encode(blob.read()).decode()
+        blob = self.blobs[int(told)]
+        whole = image and (not before or before.startswith("data:"))
+        return blob if whole else before + pybase64.b64encode(blob.read()).decode()
 
     def begins(self, ways: tuple[bytes, ...]) -> bool:
         """Whether the body begins in one of these ways, behind white space; one that cannot be read does not."""

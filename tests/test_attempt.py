@@ -1,8 +1,10 @@
 """One attempt: what the spool holds is never asked for again, and what is bought is never lost to a bad link."""
 
 import base64
+import gzip
 import io
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import PIL.Image
 import pytest
 
 from batchgen import catalog
-from batchgen.attempt import Bench, perform
+from batchgen.attempt import SHORT, Bench, perform
 from batchgen.dialects import openai
 from batchgen.errors import (
     Blocked,
@@ -359,3 +361,20 @@ async def test_pictures_on_the_way_are_of_their_attempt(bench: Bench) -> None:
     outcome = await perform(one, replace(bench, partials=True), wire, buy=True)
     assert [image.path for image in outcome.images] == ["otter/low.png", "otter/low.01234567.partial-0.png"]
     assert [image.state for image in outcome.images] == [ImageState.SAVED, ImageState.PARTIAL]
+
+
+async def test_a_429_of_which_much_must_be_read_is_not_read_on_the_loop(bench: Bench) -> None:
+    here, seen = threading.get_ident(), list[int]()
+    for body, headers in ((b" " * (SHORT + 1), {}), (gzip.compress(b"{}"), {"content-encoding": "gzip"}), (b"{}", {})):
+
+        class Noted:
+            talk = staticmethod(openai.talk)
+
+            @staticmethod
+            def fault(reply: Reply) -> ProviderError:
+                seen.append(threading.get_ident())
+                return openai.fault(reply)
+
+        with pytest.raises(Transient):
+            await perform(attempt(), replace(bench, dialect=Noted), Wire(Reply(429, headers, body)), buy=True)
+    assert [each == here for each in seen] == [False, False, True]

@@ -277,3 +277,11 @@ def test_one_that_cannot_be_read_back_is_the_disks_fault(tmp_path: Path) -> None
     (tmp_path / "id.1.1").unlink()
     with pytest.raises(StorageError, match="the spool"):
         put(whole, tmp_path, "otter/low-1", 0)
+
+
+def test_in_a_folder_that_is_shared_with_a_group_it_is_made_there(tmp_path: Path) -> None:
+    """A second name would leave it to the group of the spool."""
+    (tmp_path / "otter").mkdir()
+    (tmp_path / "otter").chmod(0o2755)
+    saved = put(decoded(tmp_path, picture("PNG")), tmp_path, "otter/low-1", 0)
+    assert not (tmp_path / saved.path).samefile(tmp_path / "id.1.1")

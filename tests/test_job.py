@@ -405,6 +405,16 @@ def test_d8_a_ledger_that_may_not_grow_stops_the_run_and_loses_no_answer(bad: St
     world.check_equal_to_the_bill()
 
 
+def test_d8_a_ledger_that_may_not_grow_while_tasks_are_queued_is_told_in_one_message(world: World) -> None:
+    """Several blocks of them wait for the same commit."""
+    (world.folder / "rows.txt").write_text("".join(f"An otter, number {n}\n" for n in range(20_000)))
+    path = str(world.write(prompts=[{"file": "rows.txt"}], limits={"concurrency": 1, "images": 20_000, "budget": 2000}))
+    process = limited(world, path, 1_500_000)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (5, False), err
+    assert "the ledger cannot be written" in err
+
+
 def test_d8_an_answer_that_may_not_be_stored_stops_the_run_and_is_listed(bad: Start) -> None:
     world = bad("--paint-bytes", "400000")
     path = str(world.write(prompts=many(12), limits=LATER, retry={"on_unknown": "hold"}))

@@ -1,6 +1,9 @@
 """The sieve: what it takes out of a body spells the very same bytes again, however these come."""
 
+import errno
 import json
+import os
+import sys
 from base64 import b64encode, urlsafe_b64encode
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batchgen import pour
+from batchgen import pour, sieve
 from batchgen.disk import Unsynced
+from batchgen.errors import StorageError
 from batchgen.pour import Poured
 from batchgen.sieve import RUNS_MOST, Sieve
 from batchgen.spool import Spool
@@ -33,6 +37,9 @@ class Cup:
     def take(self, data: bytes) -> None:
         self.data += data
 
+    def close(self) -> None:
+        pass
+
     def give(self) -> bytes:
         data, self.data = self.data, b""
         return data
@@ -45,9 +52,9 @@ def cut(body: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def sifted(chunks: list[bytes]) -> tuple[bytes, list[tuple[int, bytes]]]:
-    sieve = Sieve(Cup)
-    text = b"".join(map(sieve.feed, chunks)) + sieve.end()
-    return text, [(at, cup.data) for at, cup in sieve.blobs]
+    one = Sieve(Cup)
+    text = b"".join(map(one.feed, chunks)) + one.end()
+    return text, [(at, cup.data) for at, cup in one.blobs]
 
 
 def put_back(text: bytes, blobs: list[tuple[int, bytes]]) -> bytes:
@@ -106,10 +113,16 @@ def test_what_is_spelled_as_all_do_is_taken_out_wherever_the_chunks_end(images: 
 
 
 def test_who_only_seems_to_begin_images_costs_no_more_than_a_few() -> None:
-    sieve = Sieve(Cup)
+    one = Sieve(Cup)
     body = b";base64," * 100_000
-    assert sieve.feed(body) + sieve.end() == body
-    assert sieve._runs == RUNS_MOST
+    assert one.feed(body) + one.end() == body
+    assert one._runs == RUNS_MOST
+
+
+def test_what_spells_no_more_than_a_key_stays_where_it_can_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    body = b'{"b64_json": "sk0canary0sk0canary0sk0canary"}'
+    assert sifted([body]) == (body, [])
 
 
 def kept(folder: Path, body: bytes, chunk: int = 1000) -> Reply:
@@ -126,8 +139,10 @@ def kept(folder: Path, body: bytes, chunk: int = 1000) -> Reply:
 
 
 @pytest.fixture(autouse=True)
-def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def _little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is large enough to be taken out, and for a file of its own."""
     monkeypatch.setattr(pour, "IN_MEMORY", 100)
+    monkeypatch.setattr(sieve, "RUN_LEAST", 1)
 
 
 @given(bodies, st.integers(1, 200))
@@ -143,15 +158,18 @@ def test_images_become_blobs_and_other_text_stays_what_it_is(tmp_path: Path) -> 
         "data": [{"b64_json": text[0]}, {"url": f"data:image/png;base64,{text[1]}"}, {"url": "https://a.example/1"}],
         "message": f"cannot read data:image/png;base64,{text[2]}",
         "b64_json": "\x007",
+        "url": f"https://a.example/?x=;base64,{text[0]}",
     }
     reply = kept(tmp_path, json.dumps(body).encode())
-    assert len(reply.blobs) == 3
+    assert len(reply.blobs) == 4
     found = reply.json()
     assert isinstance(found, dict)
     blobs = [found["data"][0]["b64_json"], found["data"][1]["url"]]
     assert [blob.read() for blob in blobs if isinstance(blob, Blob)] == data[:2]
     assert found["data"][2:] == body["data"][2:]
-    assert (found["message"], found["b64_json"]) == (body["message"], body["b64_json"])
+    assert [found[name] for name in ("message", "b64_json", "url")] == [
+        body[name] for name in ("message", "b64_json", "url")
+    ]
 
 
 def test_a_stream_is_sifted_event_by_event(tmp_path: Path) -> None:
@@ -207,3 +225,38 @@ def test_what_came_in_halves_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir())
     poured.drop()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_body_of_many_images_keeps_one_file_open_at_a_time(tmp_path: Path) -> None:
+    poured = Poured(lambda nth: tmp_path / f"{nth}", sift=True)
+    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    for _ in range(9):
+        poured.take(b'{"b64_json":"' + b64encode(b"otter" * 50) + b'"}')
+    after = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    assert after - before <= 1
+    poured.close()
+    assert len(poured.blobs) == 9
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be bought again, though it lies there whole."""
+    whole(tmp_path)
+
+    def refused(*args: object, **more: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", refused)
+        with pytest.raises(StorageError, match="ulimit"):
+            Spool(tmp_path).load(ID, 1)
+    assert Spool(tmp_path).load(ID, 1) is not None
+
+
+def test_an_image_that_was_changed_before_its_run_could_finish_is_not_bought_again_unasked(tmp_path: Path) -> None:
+    one, _ = whole(tmp_path)
+    (tmp_path / "image").hardlink_to(one)
+    (tmp_path / "image").write_bytes(b"edited in place")
+    with pytest.raises(StorageError, match="remove"):
+        Spool(tmp_path).load(ID, 1)
+    one.unlink()
+    assert Spool(tmp_path).load(ID, 1) is None
