@@ -24,6 +24,7 @@ FRESH = 120.0  # seconds after which headers that say a limit no more are believ
 TWICE = 2.0  # limits that a minute may hold where a whole minute's worth may come at once
 GUESS, FLOOR = 0.95, 0.8  # of the accepted rate; of a guess, below which single 429s do not lower it
 GROWTH, GROWTH_MOST = 0.01, 0.03  # of the limit: for each request, and for each second
+STEADY = 10.0  # seconds of accepted requests that say more than a guess which grew meanwhile
 HEADERS, WORDS, RATE = "headers", "words", "rate"
 QUIET = {WORDS: 30.0, RATE: 5.0}  # seconds without a refusal after which a limit grows
 SOURCES = {"": "the manifest", HEADERS: "its headers", WORDS: "its 429s", RATE: "what it accepted lately"}
@@ -96,11 +97,13 @@ class Pace:
         self._doubt = 0.0  # 429s that were not made good
         self._refused = self._grew = self._guessed = 0.0  # when
         self._floor = 1.0  # of a guess, a minute
+        self._free = self._summed = 0.0  # when it was last not the pace that held requests back, and were summed up
+        self._steady = float("inf")  # requests a minute that were accepted on end
 
     def begin(self, now: float, learned: Iterable[Learned] = ()) -> None:
         """Fill the buckets, by what the manifest says and what an earlier run learned."""
         self._learned = {each.kind: each for each in learned}
-        self._refused = self._grew = now
+        self._refused = self._grew = self._free = now
         self._told = dict.fromkeys(self._learned, now)
         self._floor = max([1.0, *(FLOOR * each.per_minute for each in self._learned.values() if each.source == RATE)])
         for kind in KINDS:
@@ -162,7 +165,17 @@ class Pace:
             quiet = QUIET.get(learned.source)
             if quiet is not None and now - self._refused >= quiet and self._binds(now, learned.kind):
                 self._grow(now, learned)
+            if learned.source == RATE:
+                self._sum_up(now)
         self._grew = now
+
+    def _sum_up(self, now: float) -> None:
+        """What a guess that grows comes to in the end: a burst that was saved up hides for long that it is too much."""
+        if not self._binds(now, "requests"):
+            self._free = now
+        span = min(MINUTE, now - self._free)
+        if span >= STEADY and now - self._summed >= 1:
+            self._summed, self._steady = now, MINUTE * self._accepted["requests"].total(now, span) / span
 
     def _stale(self, now: float, kind: str) -> bool:
         return now - self._told.get(kind, now) > FRESH
@@ -207,9 +220,16 @@ class Pace:
 
     @property
     def learned(self) -> list[Learned]:
-        """What the next run should know, with what grew since, and without what is still in its first trial."""
+        """What the next run should know, with what grew since, and without what is still in its first trial.
+
+        Of a guess no more than was really accepted on end.
+        """
         sure = {kind: each for kind, each in self._learned.items() if not self._doubtful(kind)}
-        return [Learned(kind, round(self._allowed(kind), 1), each.source) for kind, each in sorted(sure.items())]
+        most = {kind: self._steady if each.source == RATE else float("inf") for kind, each in sure.items()}
+        return [
+            Learned(kind, round(min(most[kind], self._allowed(kind)), 1), each.source)
+            for kind, each in sorted(sure.items())
+        ]
 
     def _doubtful(self, kind: str) -> bool:
         return kind in self._trials and self._trials[kind].pause == TRIAL_PAUSE

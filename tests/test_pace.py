@@ -5,7 +5,7 @@ import itertools
 import json
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -203,12 +203,14 @@ class Shop:
     width: int = 32
     latency: float = 0.5
     seed: int = 1
+    recalled: Sequence[Learned] = ()
+    learned: Sequence[Learned] = ()
     sent: list[tuple[float, bool]] = field(default_factory=list)
 
     def run(self) -> "Shop":
         chance, order = random.Random(self.seed), itertools.count()
         throttle, ready = Throttle(self.width, self.limits, chance, lambda _: None), deque(range(self.tasks))
-        throttle.pace.begin(0.0)
+        throttle.pace.begin(0.0, self.recalled)
         events: list[tuple[float, int, str, int, int, Reply | None, float]] = []
         now = level_at = 0.0
         level, open_, done, draw = self.burst, 0, 0, Draw(self.images)
@@ -241,7 +243,7 @@ class Shop:
             else:
                 throttle.limited(ticket, now, 1.0, "429")
                 heapq.heappush(events, (now + backoff(1, 1.0, chance), next(order), "again", task, 0, None, 0.0))
-        self.ended = now
+        self.ended, self.learned = now, throttle.pace.learned
         return self
 
     def _reply(self, accepted: bool, rate: float, level: float) -> Reply:
@@ -309,6 +311,17 @@ def test_headers_that_say_a_limit_no_more_are_believed_no_more() -> None:
     assert limits(pace) == {"requests": 1}
     pace.accepted(130.0, Draw())
     assert limits(pace) == {}
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_a_second_run_begins_with_what_the_first_one_really_got(seed: int) -> None:
+    """A burst that the provider saved up lets a guess grow beyond its limit for long."""
+    first = Shop(400, tells="nothing", seed=seed).run()
+    assert first.refused <= 10
+    assert [each.per_minute for each in first.learned] == [pytest.approx(1200, rel=0.05)]
+    second = Shop(400, tells="nothing", seed=seed, recalled=first.learned).run()
+    assert second.refused <= 2
+    assert second.ended < 21
 
 
 def test_of_limits_that_are_named_one_after_the_other_without_a_success_between_only_the_first_explains() -> None:
