@@ -110,7 +110,7 @@ class Gate:
     def resize(self, width: int) -> None:
         """Another `width`, by a person's word: a window that was not narrowed follows at once."""
         wide, free = not self.why and self._window >= self.width, self._ceiling >= self.width
-        fresh = not (self._recent or self.ticket)  # nothing is known of this provider yet
+        fresh = not (self._recent or self._since_ticket)  # nothing is known of this provider yet
         self.width = width
         self._ceiling = float(width) if free else min(self._ceiling, width)
         self._window = float(width) if wide and not fresh else min(max(self._window, FIRST * fresh), width)
@@ -124,7 +124,7 @@ class Gate:
         self._recent.append(False)
         if used:
             doubles = self._window < self._ceiling and not self._doubts
-            more = self.width if doubles and self.eager and not self.ticket else 1
+            more = self.width if doubles and self.eager and not self._since_ticket else 1
             self._window = min(float(self.width), self._window + (more if doubles else 1 / self._window))
             self._tell_growth()
         self._doubts = max(0, self._doubts - 1)

@@ -294,6 +294,18 @@ def test_no_trouble_is_waited_for_without_end() -> None:
     assert not gate.hopeless(101.0 + PATIENCE)
 
 
+def test_a_width_that_a_person_named_is_used_whole_once_an_answer_came() -> None:
+    gate = Gate(128, eager=True)
+    for _ in range(FIRST):
+        gate.leave()
+    gate.succeeded(1)
+    assert most(gate, 0.0) == 128
+    gate = Gate(1)
+    gate.leave()
+    gate.resize(32)
+    assert most(gate, 0.0) == FIRST, "nothing came yet"
+
+
 def test_another_width_is_taken_at_once_by_a_window_that_was_never_narrowed() -> None:
     gate = Gate(1, random.Random(1))
     gate.resize(32)
