@@ -1,4 +1,4 @@
-"""One Request out, one Reply back, its body streamed to a file. httpx's only door."""
+"""One Request out, one Reply back, its body streamed to a file. httpx's door, beside connection."""
 
 import logging
 import ssl

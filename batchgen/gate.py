@@ -1,11 +1,11 @@
 """The gate before a lane: how many requests may be open, and from when on, by what the last ones came to. Pure.
 
 The clock and the chance are passed in; times are seconds of one monotonic clock. A lane begins narrow and doubles with
-what succeeds, as long as all of it is used. Rate limits, if there are several among the last outcomes, halve it, once
-for all the requests that ran into the same one; a few are noise. From then on it grows by one a round. Other troubles
-keep it from doubling for a while and never halve it; more of them than successes close it, whoever they strike: then
-one request at a time is let through, each after a longer wait, until one succeeds. A provider that answers nothing is
-thus asked no more than once in a while, and every request that is not sent costs nothing.
+what succeeds, as long as all of it is used. Rate limits halve it, once for all the requests that ran into the same one,
+if many met them of those that left one after the other; a few are noise. From then on it grows by one a round. Other
+troubles keep it from doubling for a while and never halve it; more of them than successes close it, whoever they
+strike: then one request at a time is let through, each after a longer wait, until one succeeds. A provider that answers
+nothing is thus asked no more than once in a while, and every request that is not sent costs nothing.
 """
 
 import random

@@ -54,7 +54,7 @@ class Pail:
 
     @property
     def sha256(self) -> str:
-        """Of what went to a file."""
+        """Of what had no room in memory at all: a body is not hashed on the event loop for nothing."""
         return self._hash.hexdigest()
 
     def take(self, chunk: bytes) -> None:
@@ -70,7 +70,8 @@ class Pail:
                 self._file = open(os.open(self.path, SPILL, self._mode), "wb", buffering=0)  # noqa: SIM115 - see close
             for chunk in self._chunks:
                 disk.write_all(self._file.fileno(), chunk)
-                self._hash.update(chunk)
+                if not self._room:  # what goes to a file from its first byte on
+                    self._hash.update(chunk)
         self._chunks.clear()
 
     def close(self) -> None:
