@@ -1,5 +1,6 @@
 """Worlds for the tests: with the sandbox that all share, or with one that misbehaves as it is told."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from world import Host, Respond, World
 
 settings.register_profile("patient", deadline=None, max_examples=30)  # a busy machine is slow, and not wrong
 settings.load_profile("patient")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would pass on that it is ignored
 SMALL = ("--paint", "cached", "--paint-bytes", "3000")
 Start = Callable[..., World]
 
