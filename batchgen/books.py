@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ MONEY = f"""
   count(*) FILTER (WHERE a.cost_high IS NULL) AS unpriced
 """
 ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
+KEYS = 10_000  # that are looked for at once: each time all tasks are looked at
 THREADS = 2  # that sum at a time: SQLite lets go of Python's lock while it works
 
 
@@ -195,6 +196,17 @@ def attempts(db: Connection, state: str = "", task: str = "") -> Iterator[Row]:
 def task(db: Connection, key: str) -> Row | None:
     row = db.execute("SELECT * FROM v_tasks WHERE key = ?", (key,)).fetchone()
     return dict(row) if row else None
+
+
+def tasks(db: Connection, keys: Sequence[str]) -> Iterator[Row]:
+    """The tasks of these keys, with what is asked for."""
+    for at in range(0, len(keys), KEYS):
+        some = keys[at : at + KEYS]
+        sql = (
+            "SELECT t.key, t.state, t.wanted, p.text AS prompt, v.params FROM tasks t JOIN prompts p ON p.id = t.prompt"
+            f" JOIN variants v ON v.id = t.variant WHERE t.key IN ({', '.join('?' * len(some))})"
+        )
+        yield from (dict(row) for row in db.execute(sql, some))
 
 
 def wanted_images(db: Connection) -> Iterator[Row]:

@@ -22,16 +22,19 @@ class Causes:
         self._prompts: set[bytes] = set()
         self._unheard = 0  # tasks whose prompt the ledger never had
         self._more = 0  # tasks that are further samples
+        self._again = 0  # tasks that are made again
         self._otherwise: Counter[int] = Counter()  # tasks whose prompt it had, by their variant's id()
         self._variants: dict[int, Spec] = {}
         self._dropped: Counter[int] = Counter()
 
-    def new(self, tasks: Sequence[tuple[str, Variant, int]], there: Shelf) -> None:
-        """Tasks that the ledger does not have, as prompt, variant and sample."""
-        digests = {prompt: prompt_digest(prompt) for prompt, _, _ in tasks}
+    def new(self, tasks: Sequence[tuple[str, Variant, int, int]], there: Shelf) -> None:
+        """Tasks that the ledger does not have, as prompt, variant, sample and take."""
+        digests = {prompt: prompt_digest(prompt) for prompt, *_ in tasks}
         known = there.prompts(list(digests.values()))
-        for prompt, variant, sample in tasks:
-            if digests[prompt] not in known:
+        for prompt, variant, sample, take in tasks:
+            if take > 1:
+                self._again += 1
+            elif digests[prompt] not in known:
                 self._unheard += 1
                 self._prompts.add(digests[prompt])
             elif sample > self._samples:
@@ -57,6 +60,8 @@ class Causes:
             new[_plural(len(self._prompts), "prompt") + " that the ledger never had"] += self._unheard
         if self._more:
             new[f"more samples than {self._samples}"] += self._more
+        if self._again:
+            new["made again, as the fixes say"] += self._again
         told_already = [_nearest(self._variants[number], gone) for number in self._otherwise if gone]
         lost = Counter[str]()
         for number, count in self._dropped.items():

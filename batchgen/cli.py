@@ -25,6 +25,7 @@ VERBS = {
     "report": "What a run made and what it cost.",
     "costs": "What was spent, over runs.",
     "retry": "Try again what failed, was refused, or is held; then run.",
+    "redo": "Make tasks again, with a changed prompt or as they are; then run.",
     "drop": "Give up tasks that are held, failed or refused.",
     "resolve": "State whether unanswered requests were billed.",
     "verify": "Hold the ledger, the files and their checksums against each other.",

@@ -5,13 +5,13 @@ import json
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from batchgen import shelf
 from batchgen.causes import Causes
 from batchgen.errors import UsageError
-from batchgen.expand import Cast, Expansion
+from batchgen.expand import Cast, Expansion, Item
 from batchgen.inputs import Gallery
 from batchgen.manifest import Manifest
 from batchgen.rows import Row
@@ -22,7 +22,6 @@ from batchgen.wanted import UNFINISHED, Name
 BLOCK = 500  # keys that are looked up at once
 OPEN = frozenset({TaskState.TODO, TaskState.DOING})
 Marks = tuple[tuple[int, ...], ...]
-Item = tuple[Row, Cast, int, str]
 
 
 @dataclass(slots=True)
@@ -54,12 +53,14 @@ class Survey:
     `fingerprint` is that of all that was compared, `read` that of the rows alone. `chosen` are the tasks of a sample,
     where one was asked for, `names` what the user calls their rows, `left` how many tasks are not among them.
     `gallery` are the files to edit as they were found, `marks` tell those of the rows apart from changed ones.
+    `replaced` are tasks whose place others take from now on; `strays` are where fixes stand that no task was met for.
     """
 
     parts: tuple[Part, ...]
     rows: int = 0
     duplicates: int = 0
     dropped: int = 0
+    replaced: int = 0
     causes: tuple[str, ...] = ()
     settled: bool = False
     fingerprint: str = ""
@@ -69,6 +70,7 @@ class Survey:
     left: int = 0
     gallery: Gallery | None = None
     marks: Marks = ()
+    strays: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> int:
@@ -140,7 +142,8 @@ class _Comparison:
     causes: Causes | None = field(init=False)
     asked: bytearray = field(init=False)  # by seq: whether the manifest asks for it
     parts: dict[int, Part] = field(default_factory=dict)  # by the id of their variant
-    revived: int = 0
+    replaced: int = 0
+    turned: bool = False  # whether anything that is there is wanted in another way than it was
     paths: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     def __post_init__(self) -> None:
@@ -153,13 +156,15 @@ class _Comparison:
         self.asked = bytearray(self.shelf.last() + 1 if self.shelf else 0)
 
     def of_all(self) -> Survey:
-        if self.shelf is None:
+        if self.shelf is None and not self.manifest.fixes:
             for row in self.rows():
                 self.take_row(row)
             return self.told()
-        items = ((row, *task) for row in self.rows() for task in self.expansion.keys(row))
+        items = (item for row in self.rows() for item in self.expansion.items(row))
         while block := list(islice(items, BLOCK)):
-            self.take(block, self.shelf)
+            self.take(block)
+        if self.shelf is None:
+            return self.told()
         gone = [variant for seq, variant in self.shelf.wanted() if not self.asked[seq]]
         if self.causes:
             self.causes.dropped(gone)
@@ -167,13 +172,9 @@ class _Comparison:
 
     def of_sample(self, count: int) -> Survey:
         chosen = self.choose(count)
-        if self.shelf:
-            self.take(chosen, self.shelf)
-        else:
-            for row, cast, _, _ in chosen:
-                self.add_new(row, cast)
-        told = self.told(chosen=tuple(self.expansion.task(*item) for item in chosen))
-        names = tuple(((row.prompt, key), row.id) for row, _, _, key in chosen if row.id)
+        self.take(chosen)
+        told = self.told(chosen=tuple(self.expansion.task(item) for item in chosen))
+        names = tuple(((item.row.prompt, item.key), item.row.id) for item in chosen if item.row.id)
         all_ = (self.expansion.rows - self.expansion.duplicates) * self.expansion.each
         return replace(told, names=names, left=all_ - len(chosen))
 
@@ -190,13 +191,14 @@ class _Comparison:
         each = -(-count // len(self.manifest.variants))
         lots: list[list[Item]] = [[] for _ in self.manifest.variants]
         for row in self.rows():
-            for cast, sample, key in self.expansion.keys(row):
-                lots[cast.cell].append((row, cast, sample, key))
-                if len(lots[cast.cell]) > 4 * each:
-                    lots[cast.cell] = sorted(lots[cast.cell], key=_key)[:each]
-        lots = sorted((sorted(lot, key=_key)[:each] for lot in lots if lot), key=lambda lot: lot[0][3])
+            for item in self.expansion.items(row):
+                lot = lots[item.cast.cell]
+                lot.append(item)
+                if len(lot) > 4 * each:
+                    lot[:] = sorted(lot, key=_key)[:each]
+        lots = sorted((sorted(lot, key=_key)[:each] for lot in lots if lot), key=lambda lot: lot[0].key)
         turns = (lot[n] for n in range(each) for lot in lots if n < len(lot))
-        return sorted(islice(turns, count), key=lambda item: (item[0].number, item[1].cell, item[2]))
+        return sorted(islice(turns, count), key=lambda item: (item.row.number, item.cast.cell, item.sample))
 
     def take_row(self, row: Row) -> None:
         """With nothing to compare it is arithmetic."""
@@ -207,11 +209,11 @@ class _Comparison:
             part.new += samples
             part.add_todo(samples, size, cast.input_tokens(row))
 
-    def take(self, block: list[Item], there: Shelf) -> None:
-        known = there.known([(row.prompt, key) for row, _, _, key in block])
+    def take(self, block: list[Item]) -> None:
+        known = self.shelf.known([(item.row.prompt, item.key) for item in block]) if self.shelf else {}
         new = []
         for item in block:
-            row, cast, _, key = item
+            row, cast, _, _, key, _ = item
             found = known.get(key)
             if found is None:
                 self.add_new(row, cast)
@@ -219,14 +221,28 @@ class _Comparison:
                 continue
             seq, state, wanted, *_ = found
             self.asked[seq] = True
-            self.revived += wanted in ("dropped", "forgone")
+            self.turned |= wanted not in ("yes", "waived")
             part = self.part(cast)
             part.tasks += 1
             part.done += state == "done"
             if state in self.reopen or (state in OPEN and wanted not in ("waived", "forgone")):
                 part.add_todo(1, len(row.prompt.encode()), cast.input_tokens(row))
-        if new and self.causes:
-            self.causes.new([(row.prompt, cast.variant, sample) for row, cast, sample, _ in new], there)
+        self.take_replaced([item for item in block if item.replaces])
+        if new and self.causes and self.shelf:
+            self.causes.new(
+                [(row.prompt, cast.variant, sample, take) for row, cast, sample, take, *_ in new], self.shelf
+            )
+
+    def take_replaced(self, items: list[Item]) -> None:
+        """Those whose place these take are not dropped, and the bill for them stays where it is."""
+        known = self.shelf.known([mark for item in items for mark in item.replaces]) if self.shelf and items else {}
+        for item in items:
+            for (_, key), (_, by) in pairwise((*item.replaces, (item.row.prompt, item.key))):
+                if key in known:
+                    seq, _, wanted, *_ = known[key]
+                    self.asked[seq] = True
+                    self.replaced += wanted == "yes"
+                    self.turned |= wanted != by
 
     def add_new(self, row: Row, cast: Cast) -> None:
         part = self.part(cast)
@@ -250,15 +266,17 @@ class _Comparison:
             rows=self.expansion.rows,
             duplicates=self.expansion.duplicates,
             dropped=dropped,
+            replaced=self.replaced,
             causes=self.causes.told([part.variant for part in parts]) if self.causes else (),
-            settled=mark == enqueued and not (dropped or self.revived or any(part.new for part in parts)),
+            settled=mark == enqueued and not (dropped or self.turned or any(part.new for part in parts)),
             fingerprint=mark,
             read=self.expansion.digest,
             chosen=chosen,
             gallery=self.gallery,
             marks=self.marks,
+            strays=tuple(fix.where for fix in self.expansion.fixes.values()) if chosen is None else (),
         )
 
 
 def _key(item: Item) -> str:
-    return item[3]
+    return item.key

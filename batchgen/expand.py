@@ -4,15 +4,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
+from typing import NamedTuple
 
 from batchgen import catalog, costs, sizes
 from batchgen.catalog import Model
 from batchgen.errors import ManifestError
+from batchgen.fixes import Fix
 from batchgen.inputs import Gallery
 from batchgen.manifest import Manifest
 from batchgen.paths import Namer, paths
-from batchgen.rows import Row, rows
-from batchgen.task import Identity, Operation, Params, Task, Variant, canonical
+from batchgen.rows import Judge, Row, rows
+from batchgen.sources import flaw
+from batchgen.task import Identity, Mark, Operation, Params, Task, Variant, canonical
 
 TASKS_MOST = 10**8
 
@@ -35,6 +38,17 @@ class Cast:
         return costs.input_tokens(self.model, self.variant, row.inputs) if row.inputs else 0
 
 
+class Item(NamedTuple):
+    """A task before its path is known. `replaces` are those whose place it takes, as the manifest's fixes say."""
+
+    row: Row
+    cast: Cast
+    sample: int
+    take: int
+    key: str
+    replaces: tuple[Mark, ...] = ()
+
+
 class Expansion:
     """A manifest's tasks. `rows` and `duplicates` count what went by so far; `casts` are the variants that occurred."""
 
@@ -46,8 +60,12 @@ class Expansion:
         self._cast: dict[str, tuple[Cast, ...]] = {}
         self._sent: dict[str, Variant] = {}
         self._matches = any(variant.param("size") == sizes.MATCH for variant in manifest.variants)
+        self._judge = Judge(manifest)
+        self._fixed: set[str] = set()  # the keys of what is made again
+        self.fixes = {**manifest.fixes}  # those that no task was met for so far
         self.rows = self.duplicates = 0
-        self._read = hashlib.blake2b(digest_size=16)
+        fixes = sorted((key, fix.prompt, fix.settings) for key, fix in manifest.fixes.items())
+        self._read = hashlib.blake2b(canonical(fixes).encode() if fixes else b"", digest_size=16)
 
     @property
     def digest(self) -> bytes:
@@ -79,14 +97,38 @@ class Expansion:
         if (tasks := rows * self.each) > TASKS_MOST:
             raise ManifestError(f"{self._manifest.file}: {tasks:,} tasks or more: a job has at most {TASKS_MOST:,}")
 
-    def keys(self, row: Row) -> list[tuple[Cast, int, str]]:
-        """The variant, sample and key of each of a row's tasks."""
+    def items(self, row: Row) -> list[Item]:
+        """Each of a row's tasks, or what takes its place."""
         prompt, inputs = canonical(row.prompt), tuple([each.identity for each in row.inputs])
-        return [
-            (cast, sample, cast.identity.key(prompt, sample, 1, inputs))
+        found = [
+            Item(row, cast, sample, 1, cast.identity.key(prompt, sample, 1, inputs))
             for cast in self.casts(row)
             for sample in self._samples
         ]
+        return [*self._mended(found)] if self._manifest.fixes else found
+
+    def _mended(self, items: list[Item]) -> Iterator[Item]:
+        """What the fixes leave of them; two that become the same are one."""
+        for item in items:
+            while fix := self._manifest.fixes.get(item.key):
+                self.fixes.pop(item.key, None)
+                item = self._fix(item, fix)
+            if not item.replaces:
+                yield item
+            elif item.key not in self._fixed:
+                self._fixed.add(item.key)
+                yield item
+
+    def _fix(self, item: Item, fix: Fix) -> Item:
+        """A task as it is made again: always another take, so that it is none that was bought before."""
+        prompt, settings = fix.prompt or item.row.prompt, {**dict(item.row.settings), **dict(fix.settings)}
+        row = replace(item.row, prompt=prompt, settings=tuple(sorted(settings.items())))
+        says = flaw(prompt, [*self._manifest.providers.values()], item.cast.variant.operation)
+        if says := says or (self._judge.wrong(row, item.cast.cell) if fix.settings else ""):
+            raise ManifestError(f"{fix.where}: {says}")
+        cast, inputs = self.casts(row)[item.cast.cell], tuple([each.identity for each in row.inputs])
+        key = cast.identity.key(canonical(prompt), item.sample, item.take + 1, inputs)
+        return Item(row, cast, item.sample, item.take + 1, key, (*item.replaces, (item.row.prompt, item.key)))
 
     def casts(self, row: Row) -> tuple[Cast, ...]:
         """The variants of rows that have these settings of their own, and a first image of this shape."""
@@ -119,21 +161,23 @@ class Expansion:
     def tasks(self, row: Row) -> Iterator[Task]:
         """The tasks of a row."""
         where = self._paths.row(row)
-        for cast, sample, key in self.keys(row):
-            yield _task(row, cast, sample, key, where)
+        for item in self.items(row):
+            yield _task(item, where if item.row is row else self._paths.row(item.row))
 
-    def task(self, row: Row, cast: Cast, sample: int, key: str) -> Task:
+    def task(self, item: Item) -> Task:
         """One of them."""
-        return _task(row, cast, sample, key, self._paths.row(row))
+        return _task(item, self._paths.row(item.row))
 
     def try_path(self, row: Row) -> str:
         """One of a row's paths, without a key: a template of the user's may fail."""
         return self.casts(row)[0].namer.path(self._paths.row(row), 1, "")
 
 
-def _task(row: Row, cast: Cast, sample: int, key: str, where: object) -> Task:
+def _task(item: Item, where: object) -> Task:
+    row, cast, sample, take, key, replaces = item
     path = cast.namer.path(where, sample, key)
-    return Task(key, cast.variant, row.prompt, sample, 1, path, row.inputs, cast.input_tokens(row))
+    tokens = cast.input_tokens(row)
+    return Task(key, cast.variant, row.prompt, sample, take, path, row.inputs, tokens, replaces=replaces)
 
 
 def _with(variant: Variant, settings: Params, names: tuple[str, ...]) -> Variant:
@@ -142,10 +186,10 @@ def _with(variant: Variant, settings: Params, names: tuple[str, ...]) -> Variant
     model = str(own.pop("model", variant.model))
     operation = Operation(str(own.pop("operation", variant.operation)))
     params = {**dict(variant.params), **own}
-    axes = tuple((name, params[name]) for name in names if name in params)
-    return replace(
-        variant, model=model, operation=operation, params=tuple(sorted(params.items())), axes=(*variant.axes, *axes)
-    )
+    of_matrix = tuple((name, own.get(name, value)) for name, value in variant.axes)  # a fix may go before an axis
+    of_rows = tuple((name, params[name]) for name in names if name in params)
+    sorted_ = tuple(sorted(params.items()))
+    return replace(variant, model=model, operation=operation, params=sorted_, axes=(*of_matrix, *of_rows))
 
 
 def tasks(manifest: Manifest) -> Iterator[Task]:

@@ -299,6 +299,9 @@ def _warnings(drawn: Plan, manifest: Manifest, today: date) -> Iterator[str]:
         intake = provider.intake(operation) if provider and not provider.pretend else None
         if intake and intake.warning:
             yield f"{name}: {intake.warning}"
+    if strays := drawn.survey.strays:
+        names = "names a task" if len(strays) == 1 else f"and {len(strays) - 1} more name tasks"
+        yield f"{strays[0]} {names} that the manifest does not ask for: no change comes of it"
     for source in manifest.sources:
         yield from source.feed.notes() if source.feed and drawn.survey.rows else ()
     if drawn.bytes > drawn.free:

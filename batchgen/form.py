@@ -37,6 +37,7 @@ class TopForm(Form):
     limits: dict[str, object] = {}
     retry: dict[str, object] = {}
     output: dict[str, object] = {}
+    fixes: Annotated[str, Field(pattern=r"^.+\.csv$")] = ""
 
 
 class SourceForm(Form):
@@ -226,6 +227,8 @@ def _say(found: ErrorDetails, form: type[Form], top: bool) -> str:
             return f"must be text, not {shown(value)}"
         case "string_pattern_mismatch" if loc[-1] in ("generate", "path"):
             return "must be a path below the base URL, such as images/edits"
+        case "string_pattern_mismatch" if loc[-1] == "fixes":
+            return "must be the name of a .csv file, beside the manifest"
         case "string_pattern_mismatch" if loc[-1] == "key_header":
             return "must be the name of the header that the key goes in, such as api-key"
         case kind if kind in _SAYS:

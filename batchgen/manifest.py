@@ -8,13 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from batchgen import combinations, document, sources, variables
+from batchgen import combinations, document, fixes, sources, variables
 from batchgen.catalog import Provider
 from batchgen.combinations import Wanted
 from batchgen.deadline import Until
 from batchgen.document import Document, Loc
 from batchgen.endpoint import Doors
 from batchgen.errors import ManifestError
+from batchgen.fixes import Fixes
 from batchgen.form import LimitsForm, OutputForm, RetryForm, TopForm, check, section
 from batchgen.problems import Problems, nearest, not_one_of
 from batchgen.quota import KINDS
@@ -100,6 +101,9 @@ class Manifest:
     output_path: str | None
     partials: bool
     """Whether the pictures that a stream shows on the way are kept."""
+    fixes_file: Path
+    """Where `fixes` are read, and batchgen redo writes them; it need not be there."""
+    fixes: Fixes
 
     @property
     def folder(self) -> Path:
@@ -186,35 +190,55 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     problems.settle()
     assert top and limits and retry and output  # noqa: PT018 (a None has told its problems)
     variants = tuple(combinations.variant(cell, wanted.defaults, operation) for cell in wanted.cells)
-    hosts = {variant.provider for variant in variants}
+    name = tree.text(("name",), top.name)
+    mended = _mended(top.fixes or f"{name}.fixes.csv", file, setup)
     return Manifest(
         file=file,
         text=text,
         overrides=setup.overrides,
         rehearsed=setup.rehearse,
-        name=tree.text(("name",), top.name) + (".sandbox" if setup.rehearse else ""),
+        name=name + (".sandbox" if setup.rehearse else ""),
         project=tree.text(("project",), top.project),
-        providers={each.identity: each for each in wanted.providers if each.identity in hosts},
+        providers=_asked_providers(wanted.providers, variants),
         operation=operation,
         variants=variants,
         sources=found,
         samples=top.samples,
-        limits=_limits(limits, auto=section(value, "limits").get("concurrency") == "auto"),
+        limits=_limits(limits, value),
         retry=Retry(retry.attempts, retry.on_unknown, _allowance(retry)),
         output_path=output.path,
         partials=output.partials,
+        fixes_file=mended,
+        fixes=fixes.read(mended, wanted.providers),
     )
 
 
-def _limits(form: LimitsForm, auto: bool = False) -> Limits:
-    paces = {kind: rates for kind, name in PACES.items() if (rates := getattr(form, name))}
+def _asked_providers(providers: Sequence[Provider], variants: Sequence[Variant]) -> dict[str, Provider]:
+    """Those that some variant asks, by their identity."""
+    hosts = {variant.provider for variant in variants}
+    return {each.identity: each for each in providers if each.identity in hosts}
+
+
+def _mended(name: str, file: Path, setup: Setup) -> Path:
+    """Where fixes stand: beside the manifest. The tasks of a rehearsal have other keys, and fixes of their own."""
+    path = file.parent / name
+    return path.with_suffix(".sandbox.csv") if setup.rehearse else path
+
+
+def _limits(form: LimitsForm, value: Mapping[str, object]) -> Limits:
+    auto = section(value, "limits").get("concurrency") == "auto"
+    paces = _paces(form)
     return Limits(form.concurrency, form.budget, form.images, form.timeout, form.on_blocked, form.until, paces, auto)
+
+
+def _paces(form: LimitsForm) -> dict[str, Mapping[str, int]]:
+    return {kind: rates for kind, name in PACES.items() if (rates := getattr(form, name))}
 
 
 def _check_paces(form: LimitsForm | None, providers: Sequence[Provider], problems: Problems) -> None:
     """Whether those whose pace is named are there."""
     known = {name for each in providers for name in (each.name, each.identity.removeprefix("sandbox:")) if name}
-    for kind, rates in (_limits(form).paces if form and known else {}).items():
+    for kind, rates in (_paces(form) if form and known else {}).items():
         for name in rates.keys() - known - {""}:
             says = f"no provider of this manifest is called that: {not_one_of(name, sorted(known))}"
             problems.add(("limits", PACES[kind], name), says, key=True)

@@ -51,8 +51,7 @@ def wish(
     if is_manifest(run):
         manifest = load(Path(run), setup)
         folder = Folder((runs or beside(manifest.file)) / manifest.name)
-        flags = _flags(runs, setup)
-        return Wish(manifest, folder, sample=sample, reopen=reopen, flags=flags, environ=setup.environ)
+        return Wish(manifest, folder, True, sample, reopen, flags(runs, setup), setup.environ)
     folder = find(run, runs)
     if sample or setup.rehearse:
         raise UsageError(f"{run} is a run: --sample and --sandbox need the manifest itself")
@@ -62,7 +61,8 @@ def wish(
     return Wish(used(folder, setup), folder, whole=False, reopen=reopen, environ=setup.environ)
 
 
-def _flags(runs: Path | None, setup: Setup) -> tuple[str, ...]:
+def flags(runs: Path | None, setup: Setup) -> tuple[str, ...]:
+    """The options that say the same."""
     settings = (("--set", f"{key}={value}") for key, value in setup.overrides.items())
     hosts = (("--trust-host", host) for host in sorted(setup.trust_hosts or ()))
     found = [*settings, *hosts]
@@ -70,15 +70,34 @@ def _flags(runs: Path | None, setup: Setup) -> tuple[str, ...]:
     return (*(word for pair in found for word in pair), *(("--sandbox",) if setup.rehearse else ()))
 
 
-def used(folder: Folder, setup: Setup) -> Manifest:
-    """The manifest that a folder was run with last; what is set now goes before what was set then."""
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What a folder was run with last: a manifest, as it was and where it lay, and what was set beside it."""
+
+    file: Path
+    text: str
+    overrides: Mapping[str, object]
+    rehearsed: bool
+
+    def over(self, setup: Setup) -> Setup:
+        """What is set now goes before what was set then."""
+        return replace(setup, overrides={**self.overrides, **setup.overrides}, rehearse=self.rehearsed)
+
+
+def last(folder: Folder) -> Last:
+    """UsageError where it was never run."""
     with shelf.opened(folder.ledger) as there:
         found = there.used()
     if found is None:
         raise UsageError(f"{folder.path} was never run: give the manifest itself")
-    text, overrides, rehearsed = found
     file = Path(os.path.normpath(folder.path / books.job(folder.ledger).manifest))  # files to edit are named from there
-    return loads(text, file, replace(setup, overrides={**overrides, **setup.overrides}, rehearse=rehearsed))
+    return Last(file, *found)
+
+
+def used(folder: Folder, setup: Setup) -> Manifest:
+    """The manifest that a folder was run with last, as it was."""
+    before = last(folder)
+    return loads(before.text, before.file, before.over(setup))
 
 
 @dataclass(frozen=True, slots=True)

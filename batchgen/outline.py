@@ -22,7 +22,13 @@ def build(plan: Plan) -> Object:
         "images": sum(part.tasks * part.variant.images for part in survey.parts),
         "todo": survey.todo,
         "done": survey.done,
-        "change": {"new": survey.new, "kept": survey.kept, "dropped": survey.dropped, "causes": list(survey.causes)},
+        "change": {
+            "new": survey.new,
+            "kept": survey.kept,
+            "dropped": survey.dropped,
+            "replaced": survey.replaced,
+            "causes": list(survey.causes),
+        },
         "cost": {
             "low": usd(cost.low),
             "expected": usd(cost.expected),
@@ -124,7 +130,8 @@ def change(plan: Plan) -> str:
     survey = plan.survey
     cost = f" {dollars(plan.new_cost)}" if plan.new_cost else ""
     done = f"         +{survey.new:,} new{cost} · {survey.kept:,} kept · {survey.dropped:,} dropped"
-    return done + f" · {survey.todo:,} to do"
+    replaced = f" · {survey.replaced:,} replaced" if survey.replaced else ""
+    return f"{done}{replaced} · {survey.todo:,} to do"
 
 
 def _cost(plan: Plan) -> str:

@@ -13,6 +13,7 @@ from batchgen.task import (
     Image,
     Input,
     Kind,
+    Mark,
     Operation,
     Settlement,
     Task,
@@ -24,8 +25,6 @@ from batchgen.task import (
 
 Known = tuple[int, str, str, int, str]
 """A task that is there: its seq, state, what is wanted of it, its variant's row, its path."""
-Mark = tuple[str, str]
-"""What finds a task: its prompt, and its key."""
 MARKS = 500  # that are looked for at once
 UNANSWERED = "(state = 'unknown' AND (status = 0 OR status = 408 OR status >= 500))"
 

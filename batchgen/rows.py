@@ -2,7 +2,7 @@
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice, product
 
@@ -123,7 +123,7 @@ class _Maker:
         templates = (self._prompt, self._id, self._mask, *self._images, *(each for _, each in self._cells))
         self._asked = _asked(*templates, manifest=manifest)
         self._providers = tuple(manifest.providers.values())
-        self._judge = _Judge(manifest) if any(cell.template for cell in source.cells) or source.images else None
+        self._judge = Judge(manifest) if any(cell.template for cell in source.cells) or source.images else None
         self._values: dict[tuple[str, str], object] = {}
         first = manifest.variants[0]  # what rows set, no axis does: it is the same in all of them
         self._defaults = {"model": first.model, **dict(first.params)}
@@ -246,7 +246,7 @@ def _asked(*templates: Template | None, manifest: Manifest) -> frozenset[str]:
     return path.union(*(each.variables for each in templates if each))
 
 
-class _Judge:
+class Judge:
     """Says what is wrong with a row's own parameters and images, in any variant; each set of them is judged once."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -255,22 +255,24 @@ class _Judge:
         self._operation = str(manifest.operation)
         self._known: dict[str, str] = {}
 
-    def wrong(self, row: Row) -> str:
+    def wrong(self, row: Row, cell: int | None = None) -> str:
+        """Why a row cannot be sent as it is, in a combination of the matrix or in any; or nothing."""
         operation = str(dict(row.settings).get("operation", self._operation))
         for provider in self._providers if row.inputs else ():
             intake = provider.intake(operation)
             if intake and (says := inputs.objection(row.inputs, intake, provider.identity)):
                 return says
         shapeless = bool(row.inputs) and not row.shape[0]
-        key = canonical([row.settings, shapeless])
+        key = canonical([row.settings, shapeless, cell])
         if key not in self._known:
-            self._known[key] = self._judged(row.settings, operation, shapeless)
+            same = self._same if cell is None else self._same[cell : cell + 1]
+            self._known[key] = self._judged(same, row.settings, operation, shapeless)
         return self._known[key]
 
-    def _judged(self, settings: Params, operation: str, shapeless: bool) -> str:
+    def _judged(self, all_: Sequence[Combination], settings: Params, operation: str, shapeless: bool) -> str:
         own = {name: Setting(name, value) for name, value in settings}
         own["operation"] = Setting("operation", operation)
-        for combination in ({**same, **own} for same in self._same):
+        for combination in ({**same, **own} for same in all_):
             if says := parameters.wrong(combination):
                 return says
             if shapeless and "size" in combination and combination["size"].value == MATCH:

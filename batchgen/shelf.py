@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchgen import books, records
 from batchgen.pace import Learned
-from batchgen.task import TaskState, Variant
+from batchgen.task import Mark, TaskState, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Shelf:
 
     db: sqlite3.Connection
 
-    def known(self, wanted: Sequence[records.Mark]) -> dict[str, records.Known]:
+    def known(self, wanted: Sequence[Mark]) -> dict[str, records.Known]:
         """Those of the tasks that are there, by key."""
         return records.known_tasks(self.db, wanted)
 

@@ -102,11 +102,16 @@ class Input:
         return f"mask {self.area} {content}" if self.area else content
 
 
+Mark = tuple[str, str]
+"""What finds a task in a ledger: its prompt, and its key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One request to be made. `path` is where its image goes, below images/, without index and extension.
 
     `inputs` are the images to edit in their order, then the mask; `input_tokens` is what they are expected to take.
+    `replaces` are the tasks whose place it takes, the oldest first.
     """
 
     key: str
@@ -121,10 +126,10 @@ class Task:
     tries: int = 0  # attempts used up so far
     replay: bool = False  # to be sent again only while the provider remembers the key of its purchase
     counted: int = 0  # what the books hold for that purchase, nano-dollars
+    replaces: tuple[Mark, ...] = ()
 
     @property
-    def mark(self) -> tuple[str, str]:
-        """What finds it in a ledger."""
+    def mark(self) -> Mark:
         return self.prompt, self.key
 
     @property

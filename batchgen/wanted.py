@@ -5,19 +5,19 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TypeVar
 
 from batchgen import records
 from batchgen.commit import GroupCommit
-from batchgen.task import Task, Variant, canonical
+from batchgen.task import Mark, Task, Variant, canonical
 
 UNFINISHED = "unfinished"
 """In place of a fingerprint: a pass was begun, and what it does not meet is not dropped yet."""
 
 ROWS = 500  # that are inserted at once
 T = TypeVar("T")
-Name = tuple[records.Mark, str]
+Name = tuple[Mark, str]
 """A task, and what the user calls its row."""
 
 
@@ -112,6 +112,7 @@ class Wanted:
             if task.key in known:
                 self._keep(db, task, known[task.key])
         new = self._add(db, [task for task in tasks if task.key not in known] if known else tasks)
+        self._replace(db, [task for task in tasks if task.replaces])
         if names:
             there = records.known_tasks(db, [mark for mark, _ in names])
             rows = [(there[mark[1]][0], name) for mark, name in names if mark[1] in there]
@@ -122,14 +123,23 @@ class Wanted:
         seq, state, wanted, before, path = found
         variant = self._variant_id(db, task.variant)
         self._ask(seq, seq)
-        if wanted in _BACK:
-            db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK[wanted], seq))
+        if wanted not in _LEFT:
+            db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (_BACK.get(wanted, "yes"), seq))
         if task.inputs:  # the same bytes may lie elsewhere by now
             records.add_inputs(db, seq, task.inputs)
         if (before, path) != (variant, task.path):
             made = state in ("doing", "done")  # what is there keeps its name, and what was asked for it
             path, variant = (path, self._made(db, before, task.variant)) if made else (task.path, variant)
             db.execute("UPDATE tasks SET variant = ?, path = ? WHERE seq = ?", (variant, path, seq))
+
+    def _replace(self, db: sqlite3.Connection, tasks: Sequence[Task]) -> None:
+        """Let those whose place these take say so; the bill for them stays where it is."""
+        marks = [mark for task in tasks for mark in task.replaces]
+        known = records.known_tasks(db, marks)
+        for task in tasks:
+            for (_, key), (_, by) in pairwise((*task.replaces, task.mark)):
+                if key in known:
+                    db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (by, known[key][0]))
 
     def _add(self, db: sqlite3.Connection, tasks: Sequence[Task]) -> int:
         """Add them, all at once; how many there were: one may be among them twice."""

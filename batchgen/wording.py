@@ -17,6 +17,7 @@ TOP: Says = {
     "limits": "How much, how fast, how long.",
     "retry": "What happens to requests that failed, or were never answered.",
     "output": "What the files are called, and what is kept.",
+    "fixes": "A CSV of tasks to make again, beside the manifest: batchgen redo writes it. Left out: NAME.fixes.csv.",
 }
 SOURCE: Says = {
     "file": "Rows, beside the manifest: .txt (a prompt a line), .csv, .tsv, .jsonl (a variable a column), - for stdin.",

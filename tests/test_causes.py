@@ -109,7 +109,7 @@ def test_what_comes_back_is_neither_new_nor_told(world: World) -> None:
     enqueue(world, prompts=[OTTER])
     assert causes(world) == []
     world.write(**BASE)
-    assert planned(world, "otters.yaml")["change"] == {"new": 0, "kept": 4, "dropped": 0, "causes": []}
+    assert planned(world, "otters.yaml")["change"] == {"new": 0, "kept": 4, "dropped": 0, "replaced": 0, "causes": []}
 
 
 def test_a_fresh_job_has_no_causes(world: World) -> None:

@@ -18,7 +18,7 @@ HOUSE = ROOT / "batchgen"
 FLOORS = """
 __main__
 cli
-commands.retry
+commands.retry    commands.redo
 commands.run
 commands.plan     commands.progress  commands.providers  commands.report  commands.status  commands.verify
 commands.costs    commands.doctor    commands.drop       commands.init    commands.resolve commands.sandbox
@@ -26,7 +26,7 @@ commands.schema   commands.set
 commands.wishes
 commands.options   commands.tables
 api
-outline
+outline    amend
 offer      spending      billing
 job        report        verify
 steer
@@ -40,7 +40,7 @@ supply
 attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf         troubles    adopt
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
-client     images        spool         costs         dialects.openai   matrix   sources   doctor
+client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes
 pour       control
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables   reconcile   throttle  sums  turn

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from collections.abc import Callable
 
 import anyio
 import click
@@ -36,8 +37,8 @@ def command(wish: Wish, yes: bool, resume: bool) -> int:
     return execute(wish, yes)
 
 
-def execute(wish: Wish, yes: bool) -> int:
-    """Show the plan, ask, run it to its end, watched; returns the exit code."""
+def execute(wish: Wish, yes: bool, agreed: Callable[[], None] = lambda: None) -> int:
+    """Show the plan, ask, run it to its end, watched; returns the exit code. `agreed` comes before the run."""
     with offer.offered(wish) as offered:
         for line in outline.lines(offered.plan):
             options.tell(line)
@@ -45,6 +46,7 @@ def execute(wish: Wish, yes: bool) -> int:
         if question and not click.confirm(question, err=True):
             options.tell("Nothing was sent.")
             return 7
+        agreed()
         gc.freeze()  # what is there stays; a run makes few cycles, and looking for them often costs a twentieth of it
         gc.set_threshold(GARBAGE)
         return anyio.run(_run, offered)

@@ -15,15 +15,20 @@ from batchgen.manifest import Setup
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def settings(function: F) -> F:
-    """What goes before the manifest: --set, --budget, --trust-host."""
+def budget(function: F) -> F:
+    """--budget and --trust-host."""
     for option in (
         click.option("--trust-host", "hosts", multiple=True, help="A host of the manifest that may be given your key."),
         click.option("--budget", type=float, help="USD that the whole job may cost, ever: --set limits.budget=…"),
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A key of the manifest: request.n=2"),
     ):
         function = option(function)
     return function
+
+
+def settings(function: F) -> F:
+    """What goes before the manifest: --set, --budget, --trust-host."""
+    help = "A key of the manifest: request.n=2"
+    return click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help=help)(budget(function))
 
 
 def wish(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,13 +66,14 @@ def yes(function: F) -> F:
 
 def setup(sets: Sequence[str], budget: float | None, hosts: Sequence[str], rehearse: bool = False) -> Setup:
     """What these options make of a manifest."""
-    overrides: dict[str, object] = dict(_pair(each) for each in sets)
+    overrides: dict[str, object] = dict(pair(each) for each in sets)
     if budget is not None:
         overrides["limits.budget"] = budget
     return Setup(overrides=overrides, trust_hosts=frozenset(host.lower() for host in hosts), rehearse=rehearse)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """A key and its value; UsageError where there is no key."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or "" in key.split("."):
         raise UsageError(f"--set {text}: write KEY=VALUE, with dots in the key: --set limits.concurrency=4")

@@ -1,0 +1,55 @@
+"""batchgen redo: have tasks made again, with another prompt or as they are, then run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from batchgen import amend
+from batchgen.commands import options, wishes
+from batchgen.commands.run import execute
+from batchgen.errors import UsageError
+from batchgen.text import count
+
+
+@click.command(name="redo", short_help="Make tasks again, with a changed prompt or as they are; then run.")
+@click.argument("run")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--from", "file", type=click.Path(path_type=Path, dir_okay=False), help="A table: task, prompt, …")
+@click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="What changes: prompt=…, or a parameter.")
+@click.option("--note", default="", help="Why; it stands beside the fix.")
+@options.runs
+@wishes.budget
+@wishes.yes
+def command(
+    run: str,
+    keys: Sequence[str],
+    file: Path | None,
+    sets: Sequence[str],
+    note: str,
+    runs: Path | None,
+    budget: float | None,
+    hosts: Sequence[str],
+    yes: bool,
+) -> int:
+    """Have tasks made again, with another prompt or as they are, then run.
+
+    \b
+      batchgen redo jobs/animals.yaml 6bz4xq7cl5mdwyta                        another take
+      batchgen redo jobs/animals.yaml 6bz4xq7cl5mdwyta --set prompt="A heron at dusk"
+      batchgen report jobs/animals.yaml --state refused --csv > refused.csv   edit the prompts, then
+      batchgen redo jobs/animals.yaml --from refused.csv
+
+    The changes are kept in a CSV beside the manifest (NAME.fixes.csv, or what its fixes: says), and hold for every run
+    to come. What was made before is replaced: kept, counted in the costs, and not exported.
+    """
+    if bool(keys) == bool(file) or (file and sets):
+        raise UsageError("say what to make again: keys, with --set for what changes; or --from and a table")
+    asked = amend.listed(file) if file else amend.named(keys, dict(map(wishes.pair, sets)), note)
+    drawn = amend.draw_up(run, runs, wishes.setup((), budget, hosts), asked)
+    if drawn.idle:
+        options.tell(f"{count(drawn.idle, 'task')} has all that already, and is left alone; no change is another take")
+    if not drawn.rows:
+        return 0
+    options.tell(f"Redo     {count(drawn.rows, 'task')}, by {drawn.file}")
+    return execute(drawn.wish, yes, drawn.write)
