@@ -82,6 +82,7 @@ def draw_up(run: str, runs: Path | None, setup: Setup, asked: Sequence[Record]) 
     wish = Wish(
         replace(manifest, fixes={**manifest.fixes, **again}),
         folder,
+        redo=() if last.whole else tuple(again),  # of a job of which only samples were bought, the rest stays unbought
         flags=offer.flags(runs, setup),
         environ=setup.environ,
     )

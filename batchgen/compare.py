@@ -94,17 +94,23 @@ class Survey:
 
 
 def survey(
-    manifest: Manifest, ledger: Path | None, sample: int | None = None, reopen: Collection[TaskState] = ()
+    manifest: Manifest,
+    ledger: Path | None,
+    sample: int | None = None,
+    reopen: Collection[TaskState] = (),
+    redo: Collection[str] = (),
 ) -> Survey:
     """Read every row, and compare; ManifestError for what is wrong in them, or too much. Writes nothing.
 
-    With `sample` only so many tasks are looked at, spread over all combinations. Tasks of the states `reopen` count
-    as to do.
+    With `sample` only so many tasks are looked at, spread over all combinations; with `redo` only those that take the
+    place of tasks of these keys. Tasks of the states `reopen` count as to do.
     """
     with ExitStack() as stack:
         there = stack.enter_context(shelf.opened(ledger)) if ledger else None
         found = _Comparison(manifest, there, frozenset(reopen))
-        return found.of_all() if sample is None else found.of_sample(sample)
+        if redo:
+            return found.of_some(found.made_again(frozenset(redo)))
+        return found.of_all() if sample is None else found.of_some(found.choose(sample))
 
 
 def queued(ledger: Path, reopen: Collection[TaskState] = ()) -> Survey:
@@ -170,8 +176,7 @@ class _Comparison:
             self.causes.dropped(gone)
         return self.told(len(gone), self.shelf.enqueued())
 
-    def of_sample(self, count: int) -> Survey:
-        chosen = self.choose(count)
+    def of_some(self, chosen: list[Item]) -> Survey:
         self.take(chosen)
         told = self.told(chosen=tuple(self.expansion.task(item) for item in chosen))
         names = tuple(((item.row.prompt, item.key), item.row.id) for item in chosen if item.row.id)
@@ -199,6 +204,10 @@ class _Comparison:
         lots = sorted((sorted(lot, key=_key)[:each] for lot in lots if lot), key=lambda lot: lot[0].key)
         turns = (lot[n] for n in range(each) for lot in lots if n < len(lot))
         return sorted(islice(turns, count), key=lambda item: (item.row.number, item.cast.cell, item.sample))
+
+    def made_again(self, keys: frozenset[str]) -> list[Item]:
+        items = (item for row in self.rows() for item in self.expansion.items(row))
+        return [item for item in items if any(key in keys for _, key in item.replaces)]
 
     def take_row(self, row: Row) -> None:
         """With nothing to compare it is arithmetic."""

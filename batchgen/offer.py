@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from batchgen.task import TaskState
 class Wish:
     """What is to be run: a manifest in a folder, whole or a sample of it, or only what is queued there.
 
-    `flags` are the options of the command that would wish for it again.
+    `redo` are the keys of tasks to be made again, where nothing else is to be bought, `flags` the options of the
+    command that would wish for it again.
     """
 
     manifest: Manifest
@@ -29,6 +30,7 @@ class Wish:
     whole: bool = True
     sample: int | None = None
     reopen: Sequence[TaskState] = ()
+    redo: Collection[str] = ()
     flags: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -51,7 +53,7 @@ def wish(
     if is_manifest(run):
         manifest = load(Path(run), setup)
         folder = Folder((runs or beside(manifest.file)) / manifest.name)
-        return Wish(manifest, folder, True, sample, reopen, flags(runs, setup), setup.environ)
+        return Wish(manifest, folder, sample=sample, reopen=reopen, flags=flags(runs, setup), environ=setup.environ)
     folder = find(run, runs)
     if sample or setup.rehearse:
         raise UsageError(f"{run} is a run: --sample and --sandbox need the manifest itself")
@@ -72,12 +74,16 @@ def flags(runs: Path | None, setup: Setup) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """What a folder was run with last: a manifest, as it was and where it lay, and what was set beside it."""
+    """What a folder was run with last: a manifest, as it was and where it lay, and what was set beside it.
+
+    `whole`: all of it was asked for once, not samples alone.
+    """
 
     file: Path
     text: str
     overrides: Mapping[str, object]
     rehearsed: bool
+    whole: bool
 
     def over(self, setup: Setup) -> Setup:
         """What is set now goes before what was set then."""
@@ -87,11 +93,11 @@ class Last:
 def last(folder: Folder) -> Last:
     """UsageError where it was never run."""
     with shelf.opened(folder.ledger) as there:
-        found = there.used()
+        found, whole = there.used(), bool(there.enqueued())
     if found is None:
         raise UsageError(f"{folder.path} was never run: give the manifest itself")
     file = Path(os.path.normpath(folder.path / books.job(folder.ledger).manifest))  # files to edit are named from there
-    return Last(file, *found)
+    return Last(file, *found, whole=whole)
 
 
 def used(folder: Folder, setup: Setup) -> Manifest:
@@ -141,7 +147,7 @@ def drawn_up(wanted: Wish) -> Plan:
     if ledger:
         hold.check_maker(folder, manifest)
     if wanted.whole:
-        found = compare.survey(manifest, ledger, wanted.sample, wanted.reopen)
+        found = compare.survey(manifest, ledger, wanted.sample, wanted.reopen, wanted.redo)
     elif ledger:
         found = _known(compare.queued(ledger, wanted.reopen), manifest)
     else:

@@ -139,7 +139,9 @@ class Wanted:
         for task in tasks:
             for (_, key), (_, by) in pairwise((*task.replaces, task.mark)):
                 if key in known:
-                    db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (by, known[key][0]))
+                    seq = known[key][0]
+                    self._ask(seq, seq)
+                    db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (by, seq))
 
     def _add(self, db: sqlite3.Connection, tasks: Sequence[Task]) -> int:
         """Add them, all at once; how many there were: one may be among them twice."""

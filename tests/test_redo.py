@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from hypothesis import strategies as st
 from test_offer import planned, said
 from world import CARP, HERON, KEY, KEY_ENV, OTTER, World
 
-from batchgen import api, expand, fixes, hold, manifest
-from batchgen.errors import ManifestError
+from batchgen import amend, api, expand, fixes, hold, manifest
+from batchgen.errors import ManifestError, UsageError
 from batchgen.fixes import Fix
 from batchgen.folder import Folder
 from batchgen.manifest import Setup
@@ -237,13 +239,11 @@ def test_while_a_run_holds_the_folder_nothing_is_written(world: World) -> None:
 
 
 def test_fixes_that_change_while_the_plan_is_read_are_not_written_over(world: World) -> None:
-    from batchgen import amend
-
     key = begun(world)[HERON, "low"]
     drawn = amend.draw_up(str(world.folder / RUN), None, Setup(), amend.named([key], {}, ""))
     path = write(world, "task,prompt", f"{key},{CARP}")
     before = path.read_text()
-    with pytest.raises(Exception, match="has changed since the plan was drawn"):
+    with pytest.raises(UsageError, match="has changed since the plan was drawn"):
         drawn.write()
     assert path.read_text() == before
 
@@ -255,6 +255,19 @@ def test_a_run_that_was_set_otherwise_is_made_again_as_it_was_set(world: World) 
     told = said(world, "redo", str(world.run_folder), key)
     assert (told.returncode, "+1 new" in told.stderr) == (0, True), told.stderr
     assert {path.suffix for path in world.files()} == {".webp"}
+
+
+def test_of_a_job_of_which_only_samples_were_bought_the_rest_is_left_alone(world: World) -> None:
+    world.write(**GRID, samples=3)
+    assert said(world, "run", RUN, "--sample", "2").returncode == 0
+    key = next(iter(keys(world).values()))
+    told = redone(world, key, "--set", f"prompt={CARP}")
+    assert "Again    1 task of 2 rows, and nothing else" in told
+    assert "Next: batchgen report runs/otters; batchgen run otters.yaml makes the rest (11)" in told
+    assert (len(world.charges()), wanted(world)[key] in wanted(world)) == (3, True)
+    assert said(world, "run", RUN).returncode == 0
+    assert len(world.charges()) == 3 + 10
+    world.check_equal_to_the_bill()
 
 
 def test_a_rehearsal_has_fixes_of_its_own(world: World) -> None:
@@ -311,8 +324,6 @@ FIX = st.builds(
 
 @given(st.dictionaries(st.sampled_from(KEYS), FIX))
 def test_a_fix_takes_the_place_of_its_task_alone_and_nothing_is_there_twice(found: dict[str, Fix]) -> None:
-    from dataclasses import replace
-
     made = list(expand.tasks(replace(plain(), fixes=found)))
     assert [task for task in made if not task.replaces] == [
         task for task in expand.tasks(plain()) if task.key not in found
@@ -329,8 +340,6 @@ def test_a_fix_takes_the_place_of_its_task_alone_and_nothing_is_there_twice(foun
 
 @given(st.lists(st.tuples(st.text("ab\n\",;='", max_size=6), st.sampled_from(["", "low", "high"]))))
 def test_what_is_written_into_the_file_reads_the_same(cells: list[tuple[str, str]]) -> None:
-    import tempfile
-
     providers = [*plain().providers.values()]
     wanted_ = {f"key{n}": {"prompt": prompt, "quality": quality} for n, (prompt, quality) in enumerate(cells)}
     with tempfile.TemporaryDirectory() as folder:
@@ -344,8 +353,6 @@ def test_what_is_written_into_the_file_reads_the_same(cells: list[tuple[str, str
 
 
 def test_what_no_request_can_carry_is_no_fix() -> None:
-    from dataclasses import replace
-
     wrong = replace(plain(), fixes={KEYS[0]: Fix("A fox", (("quality", "best"),), "a.fixes.csv:2")})
     with pytest.raises(ManifestError, match=r"^a\.fixes\.csv:2: .*'best' is not one of"):
         list(expand.tasks(wrong))

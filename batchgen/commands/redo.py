@@ -43,8 +43,8 @@ def command(
     The changes are kept in a CSV beside the manifest (NAME.fixes.csv, or what its fixes: says), and hold for every run
     to come. What was made before is replaced: kept, counted in the costs, and not exported.
     """
-    if bool(keys) == bool(file) or (file and sets):
-        raise UsageError("say what to make again: keys, with --set for what changes; or --from and a table")
+    if bool(keys) == bool(file) or (file and (sets or note)):
+        raise UsageError("say what to make again: keys, with --set and --note; or --from and a table")
     asked = amend.listed(file) if file else amend.named(keys, dict(map(wishes.pair, sets)), note)
     drawn = amend.draw_up(run, runs, wishes.setup((), budget, hosts), asked)
     if drawn.idle:
