@@ -1,7 +1,8 @@
 """Tasks that a person wants made again: held against the ledger, on their way into the manifest's fixes."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from batchgen.manifest import Manifest, Setup, load
 from batchgen.offer import Wish
 from batchgen.readers import Record, feed
 from batchgen.task import Params
+from batchgen.text import clean
 
 OURS = ("state", "ids", "provider", "model", "operation", "attempts", "code", "error")
 """Columns that `batchgen report --state` writes for people alone."""
@@ -37,9 +39,11 @@ class Amendment:
         """Put the fixes where the manifest has them; UsageError where they have changed meanwhile."""
         if _content(self.file) != self.before:
             raise UsageError(f"{self.file} has changed since the plan was drawn. Nothing was sent: do it again.")
-        mode = self.file.stat().st_mode & 0o777 if self.file.exists() else 0o644
-        with disk.storage("the fixes"):
-            disk.write_whole(self.file, self.after, self.file.with_name(f".{self.file.name}.part"), mode)
+        file = self.file.resolve()  # behind a link
+        mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
+        if self.after != self.before:
+            with disk.storage("the fixes"):
+                disk.write_whole(file, self.after, file.with_name(f".{file.name}.part"), mode)
 
 
 def named(keys: Sequence[str], changes: Changes, note: str) -> list[Record]:
@@ -61,45 +65,72 @@ def _without_ours(cells: Mapping[str, str]) -> dict[str, str]:
 
 
 def draw_up(run: str, runs: Path | None, setup: Setup, asked: Sequence[Record]) -> Amendment:
-    """Read the manifest that made a run, as it was run last, with these fixes on top. Writes nothing."""
+    """Read the manifest that made a run, as it was run last, with these fixes on top. Writes nothing.
+
+    A fix that stands already is bought where it is not yet: the same wish twice is one.
+    """
     folder = find(run, runs)
     last = offer.last(folder)
     file = Path(run) if is_manifest(run) else last.file
     if not file.exists():
         raise UsageError(f"{file} made this run, and is gone: give the manifest itself")
     setup = last.over(setup)
-    manifest = load(file, setup)
+    manifest = load(file, replace(setup, fixes=False))
     before = _content(manifest.fixes_file)
+    manifest = load(file, setup)
     found = fixes.parsed(asked, [*manifest.providers.values()])
     with books.reading(folder.ledger) as db:
         there = {str(row["key"]): row for row in books.tasks(db, list(found))}
-    if problems := [*_problems(found, there, manifest)]:
+    changed = {key: _changed(fix, there[key]) if key in there else fix for key, fix in found.items()}
+    standing = {key for key, fix in changed.items() if fix and fix == manifest.fixes.get(key)}
+    if problems := [*_problems(found.keys() - standing, found, there, manifest)]:
         raise ManifestError(*problems)
-    changed = {key: _changed(fix, there[key]) for key, fix in found.items()}
-    again = {key: fix for key, fix in changed.items() if fix}
+    again = {key: fix for key, fix in changed.items() if fix and key not in standing}
     notes = {each.variables.get(TASK, "").strip(): each.variables.get(NOTE, "") for each in asked}
-    rows = {key: {**fixes.cells(fix), NOTE: notes[key]} for key, fix in again.items()}
     wish = Wish(
         replace(manifest, fixes={**manifest.fixes, **again}),
         folder,
-        redo=() if last.whole else tuple(again),  # of a job of which only samples were bought, the rest stays unbought
+        redo=(*again, *standing),
         flags=offer.flags(runs, setup),
         environ=setup.environ,
     )
-    after = fixes.extended(manifest.fixes_file, rows).encode()
-    return Amendment(wish, before, after, len(rows), len(found) - len(rows))
+    idle = len(found) - len(again) - len(standing)
+    return Amendment(wish, before, _extended(manifest, again, notes) if again else before, len(wish.redo), idle)
+
+
+def _extended(manifest: Manifest, again: Mapping[str, Fix], notes: Mapping[str, str]) -> bytes:
+    """The file of fixes with these in it; UsageError where it could not be read again as it is meant."""
+    path, providers = manifest.fixes_file, [*manifest.providers.values()]
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}: make it, or let fixes: name another file")
+    rows = {key: {**fixes.cells(fix), NOTE: clean(notes[key])} for key, fix in again.items()}
+    try:
+        data = fixes.extended(path, rows)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            copy.write_bytes(data)
+            same = fixes.read(copy, providers) == {**manifest.fixes, **again}
+    except (ManifestError, UnicodeEncodeError) as error:
+        raise UsageError(f"{path} cannot hold these fixes: {error}") from None
+    if not same:
+        raise UsageError(f"{path} cannot hold these fixes so that they read the same: change it by hand")
+    return data
 
 
 def _content(file: Path) -> bytes:
     try:
-        return file.read_bytes() if file.exists() else b""
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
 
 
-def _problems(found: Mapping[str, Fix], there: Mapping[str, books.Row], manifest: Manifest) -> Iterator[str]:
+def _problems(
+    keys: Collection[str], found: Mapping[str, Fix], there: Mapping[str, books.Row], manifest: Manifest
+) -> Iterator[str]:
     """Why a task cannot be made again."""
-    for key, fix in found.items():
+    for key, fix in ((key, fix) for key, fix in found.items() if key in keys):
         wanted = str(there[key]["wanted"]) if key in there else ""
         if not wanted:
             yield f"{fix.where}: no task of this run has the key {key}: keys stand at the end of each image's name"

@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 from batchgen import shelf
@@ -17,7 +17,7 @@ from batchgen.manifest import Manifest
 from batchgen.rows import Row
 from batchgen.shelf import Shelf
 from batchgen.task import Task, TaskState, Variant
-from batchgen.wanted import UNFINISHED, Name
+from batchgen.wanted import UNFINISHED, Name, successions
 
 BLOCK = 500  # keys that are looked up at once
 OPEN = frozenset({TaskState.TODO, TaskState.DOING})
@@ -51,7 +51,8 @@ class Survey:
     """How a manifest and a ledger compare. `settled`: the ledger holds all that is wanted, as it is wanted.
 
     `fingerprint` is that of all that was compared, `read` that of the rows alone. `chosen` are the tasks of a sample,
-    where one was asked for, `names` what the user calls their rows, `left` how many tasks are not among them.
+    where one was asked for, or with `redo` those that are made again, `names` what the user calls their rows, `left`
+    how many tasks are not among them.
     `gallery` are the files to edit as they were found, `marks` tell those of the rows apart from changed ones.
     `replaced` are tasks whose place others take from now on; `strays` are where fixes stand that no task was met for.
     """
@@ -71,6 +72,7 @@ class Survey:
     gallery: Gallery | None = None
     marks: Marks = ()
     strays: tuple[str, ...] = ()
+    redo: bool = False
 
     @property
     def tasks(self) -> int:
@@ -109,7 +111,7 @@ def survey(
         there = stack.enter_context(shelf.opened(ledger)) if ledger else None
         found = _Comparison(manifest, there, frozenset(reopen))
         if redo:
-            return found.of_some(found.made_again(frozenset(redo)))
+            return replace(found.of_some(found.made_again(frozenset(redo))), redo=True, left=0)
         return found.of_all() if sample is None else found.of_some(found.choose(sample))
 
 
@@ -201,13 +203,17 @@ class _Comparison:
                 lot.append(item)
                 if len(lot) > 4 * each:
                     lot[:] = sorted(lot, key=_key)[:each]
-        lots = sorted((sorted(lot, key=_key)[:each] for lot in lots if lot), key=lambda lot: lot[0].key)
+        lots = sorted((sorted(lot, key=_key)[:each] for lot in lots if lot), key=lambda lot: _key(lot[0]))
         turns = (lot[n] for n in range(each) for lot in lots if n < len(lot))
         return sorted(islice(turns, count), key=lambda item: (item.row.number, item.cast.cell, item.sample))
 
     def made_again(self, keys: frozenset[str]) -> list[Item]:
-        items = (item for row in self.rows() for item in self.expansion.items(row))
-        return [item for item in items if any(key in keys for _, key in item.replaces)]
+        """What takes the place of tasks of these keys; UsageError where the manifest does not ask for one of them."""
+        items = (item for row in self.rows() for item in self.expansion.items(row) if item.replaces)
+        found = [item for item in items if any(key in keys for _, key in item.replaces)]
+        if strays := sorted(keys - {key for item in found for _, key in item.replaces}):
+            raise UsageError(f"the manifest, as it is now, does not ask for {', '.join(strays)}. Nothing was changed.")
+        return found
 
     def take_row(self, row: Row) -> None:
         """With nothing to compare it is arithmetic."""
@@ -246,12 +252,11 @@ class _Comparison:
         """Those whose place these take are not dropped, and the bill for them stays where it is."""
         known = self.shelf.known([mark for item in items for mark in item.replaces]) if self.shelf and items else {}
         for item in items:
-            for (_, key), (_, by) in pairwise((*item.replaces, (item.row.prompt, item.key))):
-                if key in known:
-                    seq, _, wanted, *_ = known[key]
-                    self.asked[seq] = True
-                    self.replaced += wanted == "yes"
-                    self.turned |= wanted != by
+            for key, by in successions(item.replaces, item.key, known):
+                seq, _, wanted, *_ = known[key]
+                self.asked[seq] = True
+                self.replaced += wanted == "yes"
+                self.turned |= wanted != by
 
     def add_new(self, row: Row, cast: Cast) -> None:
         part = self.part(cast)
@@ -288,4 +293,5 @@ class _Comparison:
 
 
 def _key(item: Item) -> str:
-    return item.key
+    """Of what is made again, as before: a sample holds what takes the place of one of it."""
+    return item.replaces[0][1] if item.replaces else item.key

@@ -35,7 +35,7 @@ async def enqueue(
     wanted, supply.begun = books.wanted(), True
     await wanted.keep(manifest.text, manifest.overrides, manifest.rehearsed)
     if survey.chosen is not None:
-        await wanted.sample(survey.chosen, survey.names, survey.fingerprint)
+        await wanted.sample(survey.chosen, survey.names, None if survey.redo else survey.fingerprint)
         await books.choose(survey.chosen)
     elif not survey.settled and await wanted.begin() and marks(manifest) == survey.marks:
         supply.expect(partial(_pass, wanted, manifest, survey, supply))

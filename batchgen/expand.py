@@ -61,7 +61,6 @@ class Expansion:
         self._sent: dict[str, Variant] = {}
         self._matches = any(variant.param("size") == sizes.MATCH for variant in manifest.variants)
         self._judge = Judge(manifest)
-        self._fixed: set[str] = set()  # the keys of what is made again
         self.fixes = {**manifest.fixes}  # those that no task was met for so far
         self.rows = self.duplicates = 0
         fixes = sorted((key, fix.prompt, fix.settings) for key, fix in manifest.fixes.items())
@@ -108,27 +107,24 @@ class Expansion:
         return [*self._mended(found)] if self._manifest.fixes else found
 
     def _mended(self, items: list[Item]) -> Iterator[Item]:
-        """What the fixes leave of them; two that become the same are one."""
+        """What the fixes make of them."""
         for item in items:
             while fix := self._manifest.fixes.get(item.key):
                 self.fixes.pop(item.key, None)
                 item = self._fix(item, fix)
-            if not item.replaces:
-                yield item
-            elif item.key not in self._fixed:
-                self._fixed.add(item.key)
-                yield item
+            yield item
 
     def _fix(self, item: Item, fix: Fix) -> Item:
-        """A task as it is made again: always another take, so that it is none that was bought before."""
+        """A task as it is made again: another take than any before, so that it is none that was bought already."""
         prompt, settings = fix.prompt or item.row.prompt, {**dict(item.row.settings), **dict(fix.settings)}
         row = replace(item.row, prompt=prompt, settings=tuple(sorted(settings.items())))
         says = flaw(prompt, [*self._manifest.providers.values()], item.cast.variant.operation)
         if says := says or (self._judge.wrong(row, item.cast.cell) if fix.settings else ""):
             raise ManifestError(f"{fix.where}: {says}")
         cast, inputs = self.casts(row)[item.cast.cell], tuple([each.identity for each in row.inputs])
-        key = cast.identity.key(canonical(prompt), item.sample, item.take + 1, inputs)
-        return Item(row, cast, item.sample, item.take + 1, key, (*item.replaces, (item.row.prompt, item.key)))
+        take = _another(item.key) if fix.prompt or fix.settings else item.take + 1
+        key = cast.identity.key(canonical(prompt), item.sample, take, inputs)
+        return Item(row, cast, item.sample, take, key, (*item.replaces, (item.row.prompt, item.key)))
 
     def casts(self, row: Row) -> tuple[Cast, ...]:
         """The variants of rows that have these settings of their own, and a first image of this shape."""
@@ -171,6 +167,11 @@ class Expansion:
     def try_path(self, row: Row) -> str:
         """One of a row's paths, without a key: a template of the user's may fail."""
         return self.casts(row)[0].namer.path(self._paths.row(row), 1, "")
+
+
+def _another(key: str) -> int:
+    """The take that a changed task becomes: several that are changed to the same prompt stay several, in any order."""
+    return 2 + int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest())
 
 
 def _task(item: Item, where: object) -> Task:

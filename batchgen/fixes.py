@@ -7,11 +7,12 @@ what the manifest says; an empty one changes nothing, and a row that changes not
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchgen import parameters, readers
 from batchgen.catalog import Provider
+from batchgen.document import HIDDEN, unseen
 from batchgen.errors import ManifestError
 from batchgen.problems import nearest, shown
 from batchgen.readers import Record
@@ -24,11 +25,11 @@ Changes = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What takes the place of a task's prompt ("": nothing does) and parameters; `where` it was read."""
+    """What takes the place of a task's prompt ("": nothing does) and parameters; where it was read makes no other."""
 
     prompt: str = ""
     settings: Params = ()
-    where: str = ""
+    where: str = field(default="", compare=False)
 
 
 Fixes = Mapping[str, Fix]
@@ -37,9 +38,20 @@ Fixes = Mapping[str, Fix]
 
 def read(path: Path, providers: Sequence[Provider]) -> Fixes:
     """The fixes of a file, none where there is no file; ManifestError with everything that is wrong in it."""
-    if not path.exists():
+    if not _is_there(path):
         return {}
     return parsed(readers.feed(path.name, path.parent, "csv").records(), providers)
+
+
+def _is_there(path: Path) -> bool:
+    """Also what cannot be read, or a link that leads nowhere: whoever has fixes does not want what was before them."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}") from None
+    return True
 
 
 def parsed(records: Iterable[Record], providers: Sequence[Provider]) -> Fixes:
@@ -67,7 +79,9 @@ def _fix(record: Record, providers: Sequence[Provider]) -> tuple[str, Fix]:
     if not key:
         raise ValueError(f"the column {TASK} is empty: it holds the key at the end of an image's name")
     cells.pop(NOTE, None)
-    prompt = cells.pop(PROMPT, "").replace("\r\n", "\n")
+    prompt = cells.pop(PROMPT, "").replace("\r\n", "\n").replace("\r", "\n")
+    if hidden := HIDDEN.search(prompt):
+        raise ValueError(f"the prompt {unseen(hidden)}")
     return key, Fix(prompt, settings(cells, providers), record.where)
 
 
@@ -93,15 +107,20 @@ def cells(fix: Fix) -> Changes:
     return {PROMPT: fix.prompt, **told}
 
 
-def extended(path: Path, rows: Mapping[str, Changes]) -> str:
-    """The text of the file with rows added, by task: as it was, and columns added where they are new."""
-    before = (
-        [record.variables for record in readers.feed(path.name, path.parent, "csv").records()] if path.exists() else []
-    )
+def extended(path: Path, rows: Mapping[str, Changes]) -> bytes:
+    """The file with rows added, by task: its cells as they were, and columns added where they are new.
+
+    It keeps what separates its cells, and bears the mark by which spreadsheets know UTF-8.
+    """
+    feed = readers.feed(path.name, path.parent, "csv")
+    there = _is_there(path)
+    before = [record.variables for record in feed.records()] if there else []
     all_ = [*before, *({TASK: key, **changes} for key, changes in rows.items())]
     columns = dict.fromkeys([TASK, *(name for row in all_ for name in row if name != NOTE), NOTE])
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(columns), restval="", lineterminator="\n")
+    writer = csv.DictWriter(
+        out, list(columns), restval="", delimiter=feed.delimiter if there else ",", lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(all_)
-    return out.getvalue()
+    return out.getvalue().encode("utf-8-sig")

@@ -128,7 +128,7 @@ class Setup:
 
     `overrides` are values by dotted key; text among them is read as YAML. `trust_hosts` may be given keys (None: any
     host, because nothing is sent). With `rehearse` the sandbox plays every provider, and the job has a name of its own.
-    `stdin` takes the place of it.
+    `stdin` takes the place of it. Without `fixes` they are not read: what is queued has them already.
     """
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -136,6 +136,7 @@ class Setup:
     trust_hosts: frozenset[str] | None = frozenset()
     rehearse: bool = False
     stdin: Feed | None = None
+    fixes: bool = True
 
     @property
     def doors(self) -> Doors:
@@ -209,7 +210,7 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
         output_path=output.path,
         partials=output.partials,
         fixes_file=mended,
-        fixes=fixes.read(mended, wanted.providers),
+        fixes=fixes.read(mended, wanted.providers) if setup.fixes else {},
     )
 
 

@@ -36,7 +36,9 @@ class Wish:
 
     @property
     def again(self) -> str:
-        """The command that goes on with it."""
+        """The command that goes on with it, and with nothing else."""
+        if self.redo:
+            return shlex.join(["batchgen", "run", os.path.relpath(self.folder.path)])
         return f"{self.rest} --sample {self.sample}" if self.sample else self.rest
 
     @property
@@ -74,16 +76,12 @@ def flags(runs: Path | None, setup: Setup) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """What a folder was run with last: a manifest, as it was and where it lay, and what was set beside it.
-
-    `whole`: all of it was asked for once, not samples alone.
-    """
+    """What a folder was run with last: a manifest, as it was and where it lay, and what was set beside it."""
 
     file: Path
     text: str
     overrides: Mapping[str, object]
     rehearsed: bool
-    whole: bool
 
     def over(self, setup: Setup) -> Setup:
         """What is set now goes before what was set then."""
@@ -93,17 +91,17 @@ class Last:
 def last(folder: Folder) -> Last:
     """UsageError where it was never run."""
     with shelf.opened(folder.ledger) as there:
-        found, whole = there.used(), bool(there.enqueued())
+        found = there.used()
     if found is None:
         raise UsageError(f"{folder.path} was never run: give the manifest itself")
     file = Path(os.path.normpath(folder.path / books.job(folder.ledger).manifest))  # files to edit are named from there
-    return Last(file, *found, whole=whole)
+    return Last(file, *found)
 
 
 def used(folder: Folder, setup: Setup) -> Manifest:
     """The manifest that a folder was run with last, as it was."""
     before = last(folder)
-    return loads(before.text, before.file, before.over(setup))
+    return loads(before.text, before.file, replace(before.over(setup), fixes=False))
 
 
 @dataclass(frozen=True, slots=True)

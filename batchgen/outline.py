@@ -121,10 +121,8 @@ def _asked(plan: Plan) -> str:
     rows = count(survey.rows, "row")
     rows += f", {survey.rows - survey.duplicates:,} distinct" if survey.duplicates else ""
     if survey.chosen is not None:
-        if all(task.replaces for task in survey.chosen):
-            return (
-                f"Again    {count(survey.tasks, 'task')} of {rows}, and nothing else: only samples were bought so far"
-            )
+        if survey.redo:
+            return f"Again    {count(survey.tasks, 'task')} of {rows}, and nothing else"
         return f"Sample   {count(survey.tasks, 'task')} of {rows}, spread over all combinations"
     return f"Wanted   {rows}, {count(survey.tasks, 'task')}"
 

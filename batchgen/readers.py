@@ -91,6 +91,13 @@ class Feed:
         except UnicodeDecodeError:
             raise ManifestError(f"{self.name}: changed while it was read") from None
 
+    @property
+    def delimiter(self) -> str:
+        """What separates the cells of a table."""
+        encoding, _ = self._encoding()
+        with self._open(encoding, newline="") as file:
+            return "\t" if self.format == "tsv" else _delimiter(file)[0]
+
     def notes(self) -> list[str]:
         """What a person should know about how it is read; ManifestError where it cannot be."""
         _, note = self._encoding()

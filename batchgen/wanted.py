@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import TypeVar
@@ -28,6 +28,12 @@ class Change:
     new: int
     kept: int
     dropped: int
+
+
+def successions(replaced: Sequence[Mark], last: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Each of the tasks that are known, and whose place it left; `last` takes that of the last one."""
+    there = [key for _, key in replaced if key in known]
+    return pairwise((*there, last))
 
 
 class Wanted:
@@ -81,14 +87,18 @@ class Wanted:
         new = await self._write(work)
         self._new, self._kept = self._new + new, self._kept + len(tasks) - new
 
-    async def sample(self, tasks: Sequence[Task], names: Sequence[Name], fingerprint: str) -> None:
-        """Add some of a manifest's tasks. Of another one than was enqueued last, nobody knows what it drops."""
+    async def sample(self, tasks: Sequence[Task], names: Sequence[Name], fingerprint: str | None) -> None:
+        """Add some of a manifest's tasks. Of another one than was enqueued last, nobody knows what it drops.
+
+        Without a fingerprint it is known: they only take the place of others.
+        """
 
         def work(db: sqlite3.Connection) -> None:
             known = records.known_tasks(db, [task.mark for task in tasks])
             db.executemany("DELETE FROM names WHERE task = ?", [(seq,) for seq, *_ in known.values()])
             self._put(db, tasks, names)
-            db.execute("UPDATE job SET enqueued = ? WHERE enqueued NOT IN ('', ?)", (UNFINISHED, fingerprint))
+            if fingerprint is not None:
+                db.execute("UPDATE job SET enqueued = ? WHERE enqueued NOT IN ('', ?)", (UNFINISHED, fingerprint))
 
         await self._write(work)
 
@@ -137,11 +147,10 @@ class Wanted:
         marks = [mark for task in tasks for mark in task.replaces]
         known = records.known_tasks(db, marks)
         for task in tasks:
-            for (_, key), (_, by) in pairwise((*task.replaces, task.mark)):
-                if key in known:
-                    seq = known[key][0]
-                    self._ask(seq, seq)
-                    db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (by, seq))
+            for key, by in successions(task.replaces, task.key, known):
+                seq = known[key][0]
+                self._ask(seq, seq)
+                db.execute("UPDATE tasks SET wanted = ? WHERE seq = ?", (by, seq))
 
     def _add(self, db: sqlite3.Connection, tasks: Sequence[Task]) -> int:
         """Add them, all at once; how many there were: one may be among them twice."""

@@ -9,6 +9,7 @@ from batchgen import amend
 from batchgen.commands import options, wishes
 from batchgen.commands.run import execute
 from batchgen.errors import UsageError
+from batchgen.fixes import NOTE, TASK
 from batchgen.text import count
 
 
@@ -45,7 +46,7 @@ def command(
     """
     if bool(keys) == bool(file) or (file and (sets or note)):
         raise UsageError("say what to make again: keys, with --set and --note; or --from and a table")
-    asked = amend.listed(file) if file else amend.named(keys, dict(map(wishes.pair, sets)), note)
+    asked = amend.listed(file) if file else amend.named(keys, dict(map(change, sets)), note)
     drawn = amend.draw_up(run, runs, wishes.setup((), budget, hosts), asked)
     if drawn.idle:
         options.tell(f"{count(drawn.idle, 'task')} has all that already, and is left alone; no change is another take")
@@ -53,3 +54,12 @@ def command(
         return 0
     options.tell(f"Redo     {count(drawn.rows, 'task')}, by {drawn.file}")
     return execute(drawn.wish, yes, drawn.write)
+
+
+def change(text: str) -> tuple[str, str]:
+    """What a --set says; UsageError where it says nothing."""
+    name, value = wishes.pair(text)
+    if not value.strip() or name in (TASK, NOTE):
+        hint = "--note says why" if name == NOTE else "without any --set it is another take"
+        raise UsageError(f"--set {text}: nothing is changed by this; {hint}")
+    return name, value
