@@ -11,7 +11,7 @@ from world import Host, Respond, World
 from batchgen.errors import UsageError
 from batchgen.wanted import UNFINISHED
 
-ROWS = 8000
+ROWS = 20_000
 LIMITS: dict[str, object] = {"images": 3, "budget": 1000, "concurrency": 1}
 
 
