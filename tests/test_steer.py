@@ -51,10 +51,10 @@ def soon(seconds: float) -> str:
     return f"{datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}"
 
 
-def slow(bad: Start, **limits: object) -> tuple[World, Job]:
-    """Sixteen images of 0.3 s each, two at a time."""
+def slow(bad: Start, images: int = 16, **limits: object) -> tuple[World, Job]:
+    """So many images of 0.3 s each, two at a time."""
     world = bad("--latency", "0.3")
-    return world, world.job(prompts=many(16), limits={"concurrency": 2, "budget": 10, **limits})
+    return world, world.job(prompts=many(images), limits={"concurrency": 2, "budget": 10, **limits})
 
 
 def log(world: World) -> str:
@@ -121,7 +121,7 @@ def test_a_paused_run_finishes_what_is_open_waits_and_goes_on(bad: Start) -> Non
 
 
 def test_a_lane_that_grows_shrinks_without_cutting_anything(bad: Start) -> None:
-    world, job = slow(bad)
+    world, job = slow(bad, images=24)
     open_: list[int] = []
 
     def meanwhile() -> None:
@@ -129,12 +129,12 @@ def test_a_lane_that_grows_shrinks_without_cutting_anything(bad: Start) -> None:
         eventually(lambda: world.sandbox.stats()["open"] == 8)
         assert told(world, concurrency=1) == "concurrency 8 → 1"
         eventually(lambda: job.progress.open <= 1)  # those that were on their way end by themselves
-        while job.progress.over < 15:
+        while job.progress.over < 23:
             open_.append(job.progress.open)
             time.sleep(0.02)
 
     assert (run(job, meanwhile).exit_code, max(open_, default=1)) == (0, 1)
-    assert world.attempts() == ["paid"] * 16
+    assert world.attempts() == ["paid"] * 24
     world.check_equal_to_the_bill()
 
 
