@@ -80,7 +80,7 @@ def draw_up(run: str, runs: Path | None, setup: Setup, asked: Sequence[Record]) 
     manifest = load(file, setup)
     found = fixes.parsed(asked, [*manifest.providers.values()])
     with books.reading(folder.ledger) as db:
-        there = {str(row["key"]): row for row in books.tasks(db, list(found))}
+        there = {str(row["key"]): row for row in books.by_key(db, list(found))}
     changed = {key: _changed(fix, there[key]) if key in there else fix for key, fix in found.items()}
     standing = {key for key, fix in changed.items() if fix and fix == manifest.fixes.get(key)}
     if problems := [*_problems(found.keys() - standing, found, there, manifest)]:

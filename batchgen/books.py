@@ -198,7 +198,7 @@ def task(db: Connection, key: str) -> Row | None:
     return dict(row) if row else None
 
 
-def tasks(db: Connection, keys: Sequence[str]) -> Iterator[Row]:
+def by_key(db: Connection, keys: Sequence[str]) -> Iterator[Row]:
     """The tasks of these keys, with what is asked for."""
     for at in range(0, len(keys), KEYS):
         some = keys[at : at + KEYS]

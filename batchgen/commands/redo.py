@@ -42,7 +42,7 @@ def command(
       batchgen redo jobs/animals.yaml --from refused.csv
 
     The changes are kept in a CSV beside the manifest (NAME.fixes.csv, or what its fixes: says), and hold for every run
-    to come. What was made before is replaced: kept, counted in the costs, and not exported.
+    to come; nothing else is bought now. What was made before is replaced: kept, counted in the costs, and not exported.
     """
     if bool(keys) == bool(file) or (file and (sets or note)):
         raise UsageError("say what to make again: keys, with --set and --note; or --from and a table")
