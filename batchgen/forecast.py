@@ -75,6 +75,7 @@ class Plan:
     span: Span
     pretend: bool
     prices_as_of: str | None
+    tells: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -144,6 +145,7 @@ def draw(
         ),
         pretend=all(provider.pretend for provider in asked or manifest.providers.values()),
         prices_as_of=_as_of(groups, manifest.providers),
+        tells=manifest.notify.hearers if manifest.notify else (),
         warnings=(),
     )
     return replace(drawn, warnings=tuple(_warnings(drawn, manifest, datetime.now(UTC).date())))

@@ -38,6 +38,7 @@ class TopForm(Form):
     retry: dict[str, object] = {}
     output: dict[str, object] = {}
     fixes: Annotated[str, Field(pattern=r"^.+\.csv$")] = ""
+    notify: dict[str, object] = {}
 
 
 class SourceForm(Form):
@@ -109,6 +110,16 @@ class OutputForm(Form):
     partials: bool = False
 
 
+Event = Literal["end", "blocked", "budget", "until", "held", "stalled"]
+
+
+class NotifyForm(Form):
+    url_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    command: Annotated[list[Scalar], Field(min_length=1)] | None = None
+    format: Literal["text", "json"] = "text"
+    on: Annotated[list[Event], Field(min_length=1)] | None = None
+
+
 F = TypeVar("F", bound=Form)
 
 
@@ -152,6 +163,7 @@ def _homes() -> Mapping[str, str]:
     """Where each key belongs."""
     tasks = {name for provider in catalog.providers().values() for name in provider.parameters}
     homes: dict[str, Iterable[str]] = {
+        "under notify:": NotifyForm.model_fields,
         "under prompts:": SourceForm.model_fields,
         "under provider:": ProviderForm.model_fields,
         "under request: or matrix:": tasks,
@@ -229,6 +241,8 @@ def _say(found: ErrorDetails, form: type[Form], top: bool) -> str:
             return "must be a path below the base URL, such as images/edits"
         case "string_pattern_mismatch" if loc[-1] == "fixes":
             return "must be the name of a .csv file, beside the manifest"
+        case "string_pattern_mismatch" if loc[-1] == "url_env":
+            return "must be the name of an environment variable, such as WEBHOOK_URL (without $), never the URL itself"
         case "string_pattern_mismatch" if loc[-1] == "key_header":
             return "must be the name of the header that the key goes in, such as api-key"
         case kind if kind in _SAYS:

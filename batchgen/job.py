@@ -26,6 +26,7 @@ from batchgen.lane import FILES, Lane
 from batchgen.ledger import Ledger
 from batchgen.limits import Cap
 from batchgen.manifest import Manifest
+from batchgen.notify import Herald
 from batchgen.progress import Progress
 from batchgen.purse import Purse
 from batchgen.redact import redact
@@ -77,6 +78,7 @@ class Job:
         self._order = order
         self.progress = Progress()
         self._supply = Supply()
+        self._herald = Herald(order.manifest, order.folder.ledger, order.plan.pretend, order.environ, self.progress)
         self.ended: Ended | None = None
         self.started = anyio.Event()
 
@@ -181,6 +183,7 @@ class Job:
             with suppress(StorageError):  # it may be what ended us
                 await books.release_orphans()
                 await books.end(ended.exit_code, ended.reason)
+            await self._herald.end(ended.exit_code, ended.reason)
         return ended
 
     async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> str:
@@ -210,6 +213,7 @@ class Job:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(progress.note, self.progress, books)
                 tasks.start_soon(helm.steer)
+                tasks.start_soon(self._herald.watch)
                 cap = await local.drive(buyers, resumed, self._supply)
                 tasks.cancel_scope.cancel()
         await progress.learn(self.progress, books)

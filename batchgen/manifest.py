@@ -2,11 +2,12 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from batchgen import combinations, document, fixes, sources, variables
 from batchgen.catalog import Provider
@@ -16,8 +17,8 @@ from batchgen.document import Document, Loc
 from batchgen.endpoint import Doors
 from batchgen.errors import ManifestError
 from batchgen.fixes import Fixes
-from batchgen.form import LimitsForm, OutputForm, RetryForm, TopForm, check, section
-from batchgen.problems import Problems, nearest, not_one_of
+from batchgen.form import Event, LimitsForm, NotifyForm, OutputForm, RetryForm, TopForm, check, section
+from batchgen.problems import Problems, cut, nearest, not_one_of
 from batchgen.quota import KINDS
 from batchgen.readers import Feed
 from batchgen.sources import Frame, Place, Source
@@ -76,6 +77,22 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Who is told how a run goes: a webhook, by the variable that holds its URL, and a command; "" and (): none."""
+
+    url_env: str
+    command: tuple[str, ...]
+    format: Literal["text", "json"]
+    on: frozenset[Event]
+
+    @property
+    def hearers(self) -> tuple[str, ...]:
+        """Them, in words."""
+        webhook = [f"the webhook in {self.url_env}"] if self.url_env else []
+        return (*webhook, *([f"the command {cut(shlex.join(self.command))}"] if self.command else []))
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What is wanted: each row of each source, in each variant, so many samples of it.
 
@@ -104,6 +121,7 @@ class Manifest:
     fixes_file: Path
     """Where `fixes` are read, and batchgen redo writes them; it need not be there."""
     fixes: Fixes
+    notify: Notify | None
 
     @property
     def folder(self) -> Path:
@@ -181,6 +199,7 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     limits = check(LimitsForm, section(value, "limits"), ("limits",), problems)
     retry = check(RetryForm, section(value, "retry"), ("retry",), problems)
     output = check(OutputForm, section(value, "output"), ("output",), problems)
+    notify = _notify(value, problems)
     wanted = combinations.read(value, setup.doors, problems)
     asked = _asked(output.path or "", problems) if output else set()
     operation = Operation(top.operation) if top else Operation.GENERATE
@@ -190,28 +209,47 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     _check_paces(limits, wanted.providers, problems)
     problems.settle()
     assert top and limits and retry and output  # noqa: PT018 (a None has told its problems)
-    variants = tuple(combinations.variant(cell, wanted.defaults, operation) for cell in wanted.cells)
-    name = tree.text(("name",), top.name)
-    mended = _mended(top.fixes or f"{name}.fixes.csv", file, setup)
-    return Manifest(
-        file=file,
-        text=text,
-        overrides=setup.overrides,
-        rehearsed=setup.rehearse,
-        name=name + (".sandbox" if setup.rehearse else ""),
-        project=tree.text(("project",), top.project),
-        providers=_asked_providers(wanted.providers, variants),
-        operation=operation,
-        variants=variants,
-        sources=found,
-        samples=top.samples,
-        limits=_limits(limits, value),
-        retry=Retry(retry.attempts, retry.on_unknown, _allowance(retry)),
-        output_path=output.path,
-        partials=output.partials,
-        fixes_file=mended,
-        fixes=fixes.read(mended, wanted.providers) if setup.fixes else {},
-    )
+    return _Read(tree, top, limits, retry, output, notify, wanted, found).manifest(text, file, setup)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """All that stands in a manifest, as it was read, without a problem."""
+
+    tree: Document
+    top: TopForm
+    limits: LimitsForm
+    retry: RetryForm
+    output: OutputForm
+    notify: Notify | None
+    wanted: Wanted
+    sources: tuple[Source, ...]
+
+    def manifest(self, text: str, file: Path, setup: Setup) -> Manifest:
+        top, wanted, operation = self.top, self.wanted, Operation(self.top.operation)
+        variants = tuple(combinations.variant(cell, wanted.defaults, operation) for cell in wanted.cells)
+        name = self.tree.text(("name",), top.name)
+        mended = _mended(top.fixes or f"{name}.fixes.csv", file, setup)
+        return Manifest(
+            file=file,
+            text=text,
+            overrides=setup.overrides,
+            rehearsed=setup.rehearse,
+            name=name + (".sandbox" if setup.rehearse else ""),
+            project=self.tree.text(("project",), top.project),
+            providers=_asked_providers(wanted.providers, variants),
+            operation=operation,
+            variants=variants,
+            sources=self.sources,
+            samples=top.samples,
+            limits=_limits(self.limits, top.limits.get("concurrency") == "auto"),
+            retry=Retry(self.retry.attempts, self.retry.on_unknown, _allowance(self.retry)),
+            output_path=self.output.path,
+            partials=self.output.partials,
+            fixes_file=mended,
+            fixes=fixes.read(mended, wanted.providers) if setup.fixes else {},
+            notify=self.notify,
+        )
 
 
 def _asked_providers(providers: Sequence[Provider], variants: Sequence[Variant]) -> dict[str, Provider]:
@@ -226,8 +264,17 @@ def _mended(name: str, file: Path, setup: Setup) -> Path:
     return path.with_suffix(".sandbox.csv") if setup.rehearse else path
 
 
-def _limits(form: LimitsForm, value: Mapping[str, object]) -> Limits:
-    auto = section(value, "limits").get("concurrency") == "auto"
+def _notify(value: Mapping[str, object], problems: Problems) -> Notify | None:
+    form = check(NotifyForm, section(value, "notify"), ("notify",), problems) if "notify" in value else None
+    if form is None:
+        return None
+    if not (form.url_env or form.command):
+        problems.add(("notify",), "tells nobody: give it url_env, command, or both")
+    words = (problems.document.text(("notify", "command", n), word) for n, word in enumerate(form.command or ()))
+    return Notify(form.url_env or "", tuple(words), form.format, frozenset(form.on or get_args(Event)))
+
+
+def _limits(form: LimitsForm, auto: bool) -> Limits:
     paces = _paces(form)
     return Limits(form.concurrency, form.budget, form.images, form.timeout, form.on_blocked, form.until, paces, auto)
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from batchgen import books, compare, consent, forecast, hold, shelf
+from batchgen import books, compare, consent, forecast, hold, notify, shelf
 from batchgen.compare import Survey
 from batchgen.errors import UsageError
 from batchgen.folder import Folder, beside, find, is_manifest
@@ -150,7 +150,8 @@ def drawn_up(wanted: Wish) -> Plan:
         found = _known(compare.queued(ledger, wanted.reopen), manifest)
     else:
         raise UsageError(f"there is no run in {folder.path}")
-    return forecast.draw(manifest, found, folder.path, ledger, wanted.environ)
+    drawn = forecast.draw(manifest, found, folder.path, ledger, wanted.environ)
+    return replace(drawn, warnings=(*drawn.warnings, *notify.lacks(manifest, wanted.environ)))
 
 
 def _known(found: Survey, manifest: Manifest) -> Survey:

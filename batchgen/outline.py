@@ -113,6 +113,7 @@ def lines(plan: Plan) -> list[str]:
         told += [f"Cost     {_cost(plan)}", *_budget(plan), f"Time     {_time(plan)}"]
         told += [f"Disk     about {size(plan.bytes)}; {size(plan.free)} free"]
         told += [f"Asks     {_door(host)}" for host in plan.hosts]
+        told += [f"Tells    {' and '.join(plan.tells)}"] if plan.tells else []
     return [*told, *(f"warning: {warning}" for warning in plan.warnings)]
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from batchgen import catalog, spelling, wording
 from batchgen.catalog import Parameter
-from batchgen.form import LimitsForm, OutputForm, ProviderForm, RefinedForm, RetryForm, SourceForm, TopForm
+from batchgen.form import LimitsForm, NotifyForm, OutputForm, ProviderForm, RefinedForm, RetryForm, SourceForm, TopForm
 from batchgen.spelling import MORE, NAME, SCALAR, TEMPLATE, WHOLE, Schema, spelled
 from batchgen.wording import Says
 
 _KEPT = ("type", "enum", "pattern", "minimum", "maximum", "minItems", "items")
 """What a form tells that helps an editor."""
+_HEARD = {"if": {"properties": {"url_env": False}}, "then": {"required": ["command"]}}
 _OWN = {"type": "object", "required": ["parameters"]}
 _NO_FILE = {"properties": {"file": False}}
 _PLAIN_AREA = {"anyOf": [{"required": ["mask"]}, {"properties": {"mask_area": {"const": "transparent"}}}]}
@@ -75,6 +76,7 @@ def _sections() -> Mapping[str, Schema]:
         "limits": _form(LimitsForm.model_json_schema(), wording.LIMITS),
         "retry": _form(RetryForm.model_json_schema(), wording.RETRY),
         "output": _form(OutputForm.model_json_schema(), wording.OUTPUT),
+        "notify": {**_form(NotifyForm.model_json_schema(), wording.NOTIFY), **_HEARD},
     }
 
 

@@ -18,6 +18,7 @@ TOP: Says = {
     "retry": "What happens to requests that failed, or were never answered.",
     "output": "What the files are called, and what is kept.",
     "fixes": "A CSV of tasks to make again, beside the manifest: batchgen redo writes it. Left out: NAME.fixes.csv.",
+    "notify": "Who is told how a run goes, while nobody watches: a webhook, a command.",
 }
 SOURCE: Says = {
     "file": "Rows, beside the manifest: .txt (a prompt a line), .csv, .tsv, .jsonl (a variable a column), - for stdin.",
@@ -109,6 +110,13 @@ OUTPUT: Says = {
     "path": "A template, as {{ slug }}/{{ size }}, over slug, id, number, sample, key, name, model, provider and every "
     "parameter, axis and variable; the key is added where it lacks.",
     "partials": "Whether to keep the pictures that a stream shows on the way; they need stream and partial_images.",
+}
+NOTIFY: Says = {
+    "url_env": "The environment variable that holds the URL of a webhook, a secret; what is told is sent there.",
+    "command": "A command as a list of its words; what is told is given to it as its input.",
+    "format": "How it is told: text, one line, or json, one object with that line under text.",
+    "on": "When: at the end; when a provider blocks, a limit ends the run (budget, until), a task is held, or nothing "
+    "comes any more (stalled). Left out: all of them.",
 }
 REQUEST: Says = {
     "n": "Images of one request; each is paid for. Left out: 1.",

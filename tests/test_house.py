@@ -29,7 +29,8 @@ api
 outline    amend
 offer      spending      billing
 job        report        verify
-steer
+notify
+steer      lookout    notice
 consent
 engines.local  forecast      enqueue
 generate   progress      schedule
@@ -54,10 +55,10 @@ task       errors        limits        text          deadline         template  
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
     "anyio": "client body links commit attempt finisher lane turn purse supply enqueue generate progress engines steer "
-    "job pretend api commands sandbox",
+    "job notify pretend api commands sandbox",
     "aiosqlite": "commit",
     "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
-    "httpx": "client connection",
+    "httpx": "client connection notify",
     "h11": "connection",
     "tenacity": "generate",
     "yaml": "document",

@@ -102,6 +102,7 @@ def test_no_key_of_a_form_is_forgotten() -> None:
     assert keys["limits"]["properties"].keys() == form.LimitsForm.model_fields.keys() == wording.LIMITS.keys()
     assert keys["retry"]["properties"].keys() == form.RetryForm.model_fields.keys() == wording.RETRY.keys()
     assert keys["output"]["properties"].keys() == form.OutputForm.model_fields.keys() == wording.OUTPUT.keys()
+    assert keys["notify"]["properties"].keys() == form.NotifyForm.model_fields.keys() == wording.NOTIFY.keys()
     names, refined, own = parts["provider"]["anyOf"]
     assert names == {"enum": [*catalog.providers()]}
     assert refined["properties"].keys() == form.RefinedForm.model_fields.keys()
@@ -157,7 +158,12 @@ def keys(node: Mapping[str, Any], root: Mapping[str, Any], found: str = "") -> I
 def test_defaults_are_those_of_the_forms() -> None:
     known = whole()["properties"]
     assert known["samples"]["default"] == form.TopForm.model_fields["samples"].default
-    for name, each in (("limits", form.LimitsForm), ("retry", form.RetryForm), ("output", form.OutputForm)):
+    for name, each in (
+        ("limits", form.LimitsForm),
+        ("retry", form.RetryForm),
+        ("output", form.OutputForm),
+        ("notify", form.NotifyForm),
+    ):
         for key, field in each.model_fields.items():
             assert known[name]["properties"][key].get("default") == field.default
     assert "Default: 8." in known["limits"]["properties"]["concurrency"]["description"]
@@ -250,6 +256,16 @@ def test_hosts_that_differ_are_taken_together(
         ("output: {path: ../x}\n", "output.path"),
         ("output: {path: a/../../x}\n", "output.path"),
         ("output: {path: /etc/x}\n", "output.path"),
+        ("notify: {}\n", "notify.command"),
+        ("notify: {format: json}\n", "notify.command"),
+        ("notify: {url: 'https://host'}\n", "notify.command notify.url"),
+        ("notify: {url_env: 'https://host'}\n", "notify.url_env"),
+        ("notify: {command: say it}\n", "notify.command"),
+        ("notify: {command: []}\n", "notify.command"),
+        ("notify: {command: [[say]]}\n", "notify.command.0"),
+        ("notify: {command: [say], format: xml}\n", "notify.format"),
+        ("notify: {command: [say], 'on': end}\n", "notify.on"),
+        ("notify: {command: [say], 'on': [ended]}\n", "notify.on.0"),
         ("request: {quality: hihg}\n", "request.quality"),
         ("request: {qualty: low}\n", "request.qualty"),
         ("request: {model: gpt-image-2}\n", "request.model"),

@@ -181,30 +181,35 @@ Respond = Callable[[str, str], tuple[int, dict[str, str], bytes]]
 
 
 class Host:
-    """A provider that the sandbox would never be: it answers whatever `respond` says."""
+    """A provider that the sandbox would never be: it answers whatever `respond` says.
+
+    `seen` are the requests, `taken` their headers, with names in small letters, and bodies.
+    """
 
     def __init__(self, respond: Respond) -> None:
         self.seen: list[tuple[str, str]] = []
+        self.taken: list[tuple[dict[str, str], bytes]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(respond))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
     def _handler(self, respond: Respond) -> type[BaseHTTPRequestHandler]:
-        seen = self.seen
+        seen, taken = self.seen, self.taken
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", 0)))
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 seen.append((self.command, self.path))
-                status, headers, body = respond(self.command, self.path)
+                status, headers, said = respond(self.command, self.path)
                 self.send_response(status)
-                for name, value in {**headers, "content-length": str(len(body)), "connection": "close"}.items():
+                for name, value in {**headers, "content-length": str(len(said)), "connection": "close"}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(said)
 
             do_POST = do_GET
 
