@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchgen.errors import StorageError
 from batchgen.task import AttemptState, TaskState
@@ -209,6 +210,31 @@ def by_key(db: Connection, keys: Sequence[str]) -> Iterator[Row]:
         yield from (dict(row) for row in db.execute(sql, some))
 
 
+def tasks(db: Connection, state: TaskState, after: int, most: int) -> list[dict[str, Any]]:
+    """Wanted tasks of a state behind a row, with how often they were sent, and what the last attempt came to."""
+    sent = "FROM attempts a WHERE a.task = t.seq"
+    last = f"{sent} ORDER BY a.seq DESC LIMIT 1"
+    inputs = "SELECT i.ref FROM task_inputs n JOIN inputs i ON i.id = n.input WHERE n.task = t.seq ORDER BY n.position"
+    sql = (
+        "SELECT t.seq, t.key AS task, p.text AS prompt, t.state, v.provider, v.model, v.operation, v.params, v.axes,"
+        " (SELECT json_group_array(n.id) FROM names n WHERE n.task = t.seq) AS ids, t.sample,"
+        f" (SELECT json_group_array(ref) FROM ({inputs})) AS inputs, (SELECT count(*) {sent}) AS attempts,"
+        f" coalesce((SELECT a.code {last}), '') AS code, coalesce((SELECT a.error {last}), '') AS error"
+        " FROM tasks t JOIN variants v ON v.id = t.variant JOIN prompts p ON p.id = t.prompt"
+        " WHERE t.seq > ? AND t.state = ? AND t.wanted = 'yes' ORDER BY t.seq LIMIT ?"
+    )
+    return [dict(row) for row in db.execute(sql, (after, str(state), most))]
+
+
+def parameters(db: Connection, state: TaskState) -> list[str]:
+    """The names of all request parameters that wanted tasks of a state set."""
+    sql = (
+        "SELECT DISTINCT j.key FROM variants v, json_each(v.params) j WHERE v.id IN"
+        " (SELECT variant FROM tasks WHERE state = ? AND wanted = 'yes') ORDER BY j.key"
+    )
+    return [row[0] for row in db.execute(sql, (str(state),))]
+
+
 def wanted_images(db: Connection) -> Iterator[Row]:
     """Every saved image of a wanted task, with what it was made from."""
     sql = (
@@ -218,6 +244,30 @@ def wanted_images(db: Connection) -> Iterator[Row]:
         " JOIN variants v ON v.id = t.variant WHERE i.state = 'saved' AND t.wanted = 'yes' ORDER BY i.id"
     )
     return (dict(row) for row in db.execute(sql))
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Images of one content, byte for byte: how many, and the paths of the first and the last."""
+
+    sha256: str
+    images: int
+    first: str
+    last: str
+
+
+def duplicates(db: Connection, most: int) -> tuple[int, int, list[Twins]]:
+    """How many saved images of wanted tasks are equal to another one, how many contents they have; a few of these."""
+    found = db.execute(
+        "SELECT sum(n) OVER (), count(*) OVER (), sha256, n, (SELECT path FROM images WHERE id = least),"
+        " (SELECT path FROM images WHERE id = last) FROM"
+        " (SELECT i.sha256, count(*) AS n, min(i.id) AS least, max(i.id) AS last FROM images i"
+        " JOIN tasks t ON t.seq = i.task WHERE i.state = 'saved' AND t.wanted = 'yes' GROUP BY i.sha256 HAVING n > 1)"
+        " ORDER BY n DESC, least LIMIT ?",
+        (most,),
+    ).fetchall()
+    images, contents = found[0][:2] if found else (0, 0)
+    return images, contents, [Twins(*row[2:]) for row in found]
 
 
 @dataclass(frozen=True, slots=True)

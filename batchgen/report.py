@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from batchgen.task import TaskState
 from batchgen.text import count
 
 SCHEMA_VERSION = 1
+TWINS_MOST = 10  # contents of several images that are told one by one
 CONTROL = re.compile(r"[\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 Object = dict[str, object]
 
@@ -28,7 +29,8 @@ def build(ledger: Path) -> Object:
     with books.reading_together(ledger) as dbs:
         tallies = sums.tallies(dbs)
         usage, groups = tallies.usage(), _groups(tallies, books.variants(dbs[0]))
-        return {**_totals(dbs[0], tallies), "usage": usage, "groups": groups}
+        equal = _duplicates(*books.duplicates(dbs[0], TWINS_MOST))
+        return {**_totals(dbs[0], tallies), "duplicates": equal, "usage": usage, "groups": groups}
 
 
 def totals(ledger: Path) -> Object:
@@ -61,6 +63,10 @@ def _totals(db: books.Connection, tallies: Tallies) -> Object:
             "pretend": _pretend(books.lanes(db)) if tallies.attempts else False,
         },
     }
+
+
+def _duplicates(images: int, contents: int, most: Sequence[books.Twins]) -> Object:
+    return {"images": images, "contents": contents, "most": [asdict(each) for each in most]}
 
 
 def _pretend(lanes: Iterable[str]) -> bool:
@@ -122,7 +128,7 @@ def summary(told: Object) -> list[str]:
     tasks, images, cost = (_map(told[name]) for name in ("tasks", "images", "cost"))
     ends = [f"{tasks[name]:,} {words}" for name, words in ENDS.items() if tasks[name]]
     missing = [f"{images['missing']:,} missing from their answers"] if images["missing"] else []
-    lines = ["Images        " + ", ".join([f"{images['saved']:,} saved", *ends, *missing])]
+    lines = ["Images        " + ", ".join([f"{images['saved']:,} saved", *ends, *missing]), *_equal(told)]
     if cost["answers"] or not (cost["unpriced_attempts"] or cost["high"]):
         source = "of pretend money, from" if cost["pretend"] else "from"
         lines.append(f"Paid          ${cost['paid']:,.4f}  {source} the usage of {count(cost['answers'], 'answer')}")
@@ -142,6 +148,15 @@ def summary(told: Object) -> list[str]:
         spent = cost["spent_on"]["dropped"] + cost["spent_on"]["replaced"]
         lines.append(f"Not wanted    ${spent:,.4f}  of it went for {count(gone, 'task')} not wanted any more")
     return lines
+
+
+def _equal(told: Object) -> list[str]:
+    """That images are equal, where the report has looked for that and there are any."""
+    equal = _map(told.get("duplicates", {}))
+    if not equal.get("images"):
+        return []
+    contents = count(equal["contents"], "different file")
+    return [f"Duplicates    {equal['images']:,} of them are only {contents}, byte for byte; --json names some"]
 
 
 ENDS = {
@@ -190,8 +205,20 @@ def narrow(table: Table) -> Table:
         return table
     if any(not row[at["paid"]] == row[at["low"]] == row[at["high"]] for row in table.rows):
         return table
-    kept = [n for name, n in at.items() if name not in ("low", "high")]
+    return without(table, "low", "high")
+
+
+def without(table: Table, *names: str) -> Table:
+    """The table without some columns."""
+    kept = [n for n, name in enumerate(table.columns) if name not in names]
     return Table(tuple(table.columns[n] for n in kept), tuple(tuple(row[n] for n in kept) for row in table.rows))
+
+
+def shares(table: Table) -> list[float | None]:
+    """Each row's of the highest bill, 0 to 1; None where no price is known. None at all of one row, or of no bill."""
+    costs = [row[table.columns.index("high")] for row in table.rows]
+    whole = sum(float(str(cost)) for cost in costs if cost)
+    return [None if cost is None else float(str(cost)) / whole for cost in costs] if whole and len(costs) > 1 else []
 
 
 def moment(time: object) -> str:

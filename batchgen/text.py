@@ -3,6 +3,7 @@
 import re
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
 SPACE = re.compile(r"[\t\n\r\u2028\u2029]+")
 
 
@@ -14,3 +15,13 @@ def count(number: int, noun: str) -> str:
 def clean(text: object) -> str:
     """One line without control characters."""
     return CONTROL.sub("", SPACE.sub(" ", str(text)))
+
+
+def shielded(text: str) -> str:
+    """As a cell of CSV that no spreadsheet runs as a formula: one that would be begins with an apostrophe."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def unshielded(cell: str) -> str:
+    """The text of such a cell, also where the spreadsheet took the apostrophe for its own and dropped it."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

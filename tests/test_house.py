@@ -23,7 +23,7 @@ commands.run
 commands.plan     commands.progress  commands.providers  commands.report  commands.status  commands.verify
 commands.costs    commands.doctor    commands.drop       commands.init    commands.resolve commands.sandbox
 commands.schema   commands.set
-commands.wishes
+commands.wishes   commands.details
 commands.options   commands.tables
 api
 outline    amend
@@ -44,7 +44,7 @@ dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dia
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes
 pour       control
 dialects.base  endpoint  parameters    body          spelling
-form       sizes         inputs        links         variables   reconcile   throttle  sums  turn
+form       sizes         inputs        links         variables   reconcile   throttle  sums  turn  listing
 values     pace
 catalog    problems      folder        readers     statement         quota
 sieve

@@ -4,14 +4,20 @@ import base64
 import csv
 import io
 import json
+import re
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import Start
 from PIL import Image
+from test_cli import on_a_terminal
 from world import CARP, HERON, OTTER, Host, Respond, World, eventually, many
+
+from batchgen import report
+from batchgen.commands import tables
 
 STATES = {"total", "todo", "doing", "done", "refused", "failed", "held"}
 ATTEMPTS = {"total", "sending", "accepted", "paid", "unusable", "rejected", "unsent", "unknown"}
@@ -25,6 +31,7 @@ CONTRACT: dict[str, object] = {
     "not_wanted": {"dropped": int, "replaced": int},
     "images": {"saved": int, "missing": int, "bytes": int},
     "attempts": dict.fromkeys(ATTEMPTS, int),
+    "duplicates": {"images": int, "contents": int, "most": list},
     "usage": {"input_text_tokens": int, "input_image_tokens": int, "output_tokens": int, "total_tokens": int},
     "cost": {
         "currency": str,
@@ -179,7 +186,11 @@ def test_a_task_is_told_with_all_its_attempts(bad: Start) -> None:
     ((key,),) = world.rows("SELECT key FROM tasks")
     found = told(world, "--task", key)
     assert (found["task"]["prompt"], [each["state"] for each in found["attempts"]]) == (OTTER, ["unknown", "paid"])
-    assert OTTER in world.command("report", str(world.run_folder), "--task", key).stdout
+    shown = world.command("report", str(world.run_folder), "--task", key).stdout
+    assert OTTER in shown
+    for number, attempt in enumerate(found["attempts"], 1):
+        assert f"\n  {number}  {attempt['id']}  sent 20" in shown, "an id stands in one line, to be copied"
+    assert "cut: the connection was cut" in shown
     assert world.command("report", str(world.run_folder), "--task", "nosuchkey").returncode == 2
 
 
@@ -221,3 +232,81 @@ def test_money_without_a_price_is_not_told_as_nothing(world: World, host: Callab
     assert world.run(provider=provider, model="dall-e-9", request=None, limits={"images": 2}).exit_code == 0
     assert "$0.0000" not in world.command("report", str(world.run_folder)).stdout
     assert told(world)["cost"]["high"] is None
+
+
+def test_images_that_are_equal_are_told_and_those_of_dropped_tasks_are_not(world: World) -> None:
+    """This sandbox sells few pictures, again and again."""
+    assert world.run(prompts=many(9)).exit_code == 0
+    paths: dict[str, list[str]] = {}
+    for sha256, path in world.rows("SELECT sha256, path FROM images ORDER BY id"):
+        paths.setdefault(sha256, []).append(path)
+    equal = {sha256: each for sha256, each in paths.items() if len(each) > 1}
+    count, contents = sum(map(len, equal.values())), len(equal)
+    found = told(world)["duplicates"]
+    assert (found["images"], found["contents"]) == (count, contents)
+    assert {twins["sha256"]: [twins["images"], twins["first"], twins["last"]] for twins in found["most"]} == {
+        sha256: [len(each), each[0], each[-1]] for sha256, each in equal.items()
+    }
+    assert [twins["images"] for twins in found["most"]] == sorted(map(len, equal.values()), reverse=True)
+    shown = world.command("report", "otters.yaml").stdout
+    assert f"Duplicates    {count} of them are only {contents} different file" in shown
+    world.run(prompts=many(1))
+    assert told(world)["duplicates"] == {"images": 0, "contents": 0, "most": []}
+    assert "Duplicates" not in world.command("report", "otters.yaml").stdout
+
+
+def test_a_wide_terminal_shows_shares_of_the_cost_as_bars_and_nothing_else_does(world: World) -> None:
+    world.run(matrix={"quality": ["low", "medium"]}, request={"size": "1024x1024"})
+    shown = on_a_terminal(world, "report", "otters.yaml", COLUMNS="120", NO_COLOR="1")
+    low, medium = [line for line in shown.splitlines() if "█" in line]
+    assert re.search(r" 10% █+[▏▎▍▌▋▊▉]?$", low), low
+    assert re.search(r" 90% █{24}$", medium), medium
+    assert low.index("10%") == medium.index("90%")
+    for flags in ((), ("--csv",)):
+        assert "█" not in world.command("report", "otters.yaml", *flags).stdout
+
+
+TABLE = report.Table(
+    ("size", "tasks", "id", "paid", "error"),
+    (("1024x1024", 1_000, "8e5efd8d66f242eab4e45a8bec929bc7", 10.5, "it was cut off " * 9), ("auto", 1, "", 1.5, "")),
+)
+
+
+@pytest.mark.parametrize("columns", [*range(20, 130, 11), 300])
+def test_a_table_is_never_wider_than_the_terminal_and_cuts_no_id(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, value in (("COLUMNS", str(columns)), ("TERM", "xterm"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    tables.show(TABLE, "a\x1btable", [0.875, 0.125], ("tasks", "error"))
+    shown = re.sub(r"\x1b\[[01]m", "", capsys.readouterr().out)
+    assert all(len(line) <= columns for line in shown.splitlines())
+    assert "\x1b" not in shown
+    assert ("8e5efd8d66f242eab4e45a8bec929bc7" in shown) == (columns >= 59)
+    assert ("█" in shown, "it was" in shown, "tasks" in shown) == (columns >= 75, columns >= 94, columns >= 102)
+
+
+@pytest.mark.parametrize(
+    ("costs", "shares"),
+    [
+        ([1.0, 3.0], [0.25, 0.75]),
+        ([1.0, None, 1.0], [0.5, None, 0.5]),
+        ([5.0], []),
+        ([0.0, 0.0], []),
+        ([None, None], []),
+    ],
+)
+def test_shares_are_of_the_whole_bill(costs: list[float | None], shares: list[float | None]) -> None:
+    assert report.shares(report.Table(("size", "high"), tuple(("auto", cost) for cost in costs))) == shares
+
+
+def test_bars_are_drawn_to_an_eighth_of_a_letter() -> None:
+    assert tables._bars([0.5, 0.25, 0.001, None, 0.0, 0.249], 3) == [
+        " 50% ███",
+        " 25% █▌",
+        " <1% ▏",
+        "   –",
+        "  0% ",
+        " 25% █▌",
+    ]

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from batchgen import books, report
-from batchgen.commands import options, tables
+from batchgen import report
+from batchgen.commands import details, options, tables
 from batchgen.errors import UsageError
 from batchgen.folder import find
-from batchgen.task import AttemptState
+from batchgen.task import TaskState
 from batchgen.text import clean
 
-STATES = [str(state) for state in AttemptState]
+SPARE = ("input_tokens", "output_tokens", "tasks")  # what a narrow terminal does without
 
 
 @click.command(name="report", short_help="What a run made and what it cost.")
@@ -23,8 +23,16 @@ STATES = [str(state) for state in AttemptState]
 @click.option("--by", help="Columns to sum by, with commas: axes, provider, model, operation.")
 @click.option("--attempts", is_flag=False, flag_value="all", metavar="STATE", help="The attempts, all or of one state.")
 @click.option("--task", metavar="KEY", help="Every attempt of one task.")
+@click.option("--state", type=click.Choice([str(each) for each in TaskState]), help="The tasks of one state.")
 def command(
-    run: str, runs: Path | None, as_json: bool, as_csv: bool, by: str | None, attempts: str | None, task: str | None
+    run: str,
+    runs: Path | None,
+    as_json: bool,
+    as_csv: bool,
+    by: str | None,
+    attempts: str | None,
+    task: str | None,
+    state: str | None,
 ) -> None:
     """What a run made and what it cost, from all attempts of all its runs.
 
@@ -33,10 +41,14 @@ def command(
       batchgen report jobs/animals.yaml --by quality --csv
       batchgen report jobs/animals.yaml --attempts unknown     ids to take to the provider
       batchgen report jobs/animals.yaml --task 6bz4xq7cl5mdwyta
+      batchgen report jobs/animals.yaml --state refused --csv  their prompts, to be changed
     """
     ledger = find(run, runs).ledger
+    if state:
+        details.show_tasks(ledger, TaskState(state), as_json, as_csv)
+        return
     if attempts or task:
-        show_attempts(ledger, attempts or "all", task or "", as_json, as_csv)
+        details.show_attempts(ledger, attempts or "all", task or "", as_json, as_csv)
         return
     told = report.build(ledger)
     if as_json:
@@ -49,7 +61,7 @@ def command(
         tables.write_csv(table.columns, table.rows)
         return
     title = f"{told['job']}, {report.moment(told['started_at'])} to {report.moment(told['ended_at'])}"
-    tables.show(report.narrow(table), title)
+    tables.show(report.narrow(table), title, report.shares(table), SPARE)
     for line in report.summary(told):
         click.echo(clean(line))
 
@@ -59,37 +71,3 @@ def columns(by: str | None, known: Sequence[str]) -> list[str]:
     if strange := [name for name in names if name not in known]:
         raise UsageError(f"--by {strange[0]}: this run can be summed by {', '.join(known)}")
     return names
-
-
-def show_attempts(ledger: Path, state: str, task: str, as_json: bool, as_csv: bool) -> None:
-    """The attempts of a state or of a task, as JSON, CSV or a table."""
-    if state not in ("all", *STATES):
-        raise UsageError(f"--attempts {state}: give one of all, {', '.join(STATES)}")
-    with books.reading(ledger) as db:
-        found = list(books.attempts(db, "" if state == "all" else state, task))
-        about = books.task(db, task) if task else None
-    if task and about is None:
-        raise UsageError(f"--task {task}: no task has this key; keys stand at the end of each image's name")
-    if as_json:
-        click.echo(report.dumps({"schema_version": report.SCHEMA_VERSION, "task": about, "attempts": found}))
-        return
-    if as_csv:
-        tables.write_csv(ATTEMPT_COLUMNS, ([row[name] for name in ATTEMPT_COLUMNS] for row in found))
-        return
-    if about:
-        for name, value in about.items():
-            click.echo(f"{name:10} {clean(value)}")
-    rows = tuple(tuple(row[name] for name in SHOWN) for row in found)
-    tables.show(report.Table(SHOWN, rows), f"{len(found)} attempts")
-    if found:
-        click.echo(
-            " id is the X-Client-Request-Id that the provider was sent, sent_at is UTC: its support can look it up."
-        )
-
-
-SHOWN = ("id", "task", "state", "sent_at", "seconds", "usd_low", "usd_high", "code", "error")
-ATTEMPT_COLUMNS = (
-    *("seq", "id", "task", "state", "purchase", "lane", "engine", "run", "sent_at", "ended_at", "seconds"),
-    *("usd_low", "usd_high", "estimated", "status", "code", "error", "request_id", "handle", "said"),
-    *("input_text_tokens", "input_image_tokens", "output_image_tokens", "output_text_tokens", "total_tokens"),
-)
