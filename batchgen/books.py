@@ -50,10 +50,10 @@ def reading(ledger: Path) -> Iterator[Connection]:
 
 
 @contextmanager
-def reading_together(ledger: Path) -> Iterator[list[Connection]]:
-    """As `reading`, a connection for each of THREADS threads: all see the same moment."""
+def reading_together(ledger: Path, threads: int = THREADS) -> Iterator[list[Connection]]:
+    """As `reading`, a connection for each of several threads: all see the same moment."""
     with ExitStack() as stack:
-        watch, *dbs = [stack.enter_context(_opened(ledger)) for _ in range(1 + THREADS)]
+        watch, *dbs = [stack.enter_context(_opened(ledger)) for _ in range(1 + threads)]
         while not begin_together(watch, dbs):
             for db in dbs:
                 db.rollback()

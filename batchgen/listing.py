@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,13 @@ class Listed:
 
     def cells(self, columns: Sequence[str]) -> list[object]:
         """As a line of a table: nothing where it has no such parameter, and of the axes those that are none."""
-        labels = [f"{name}={value}" for name, value in self.axes.items() if name not in self.params]
-        own = {**asdict(self), "ids": ", ".join(self.ids), "inputs": ", ".join(self.inputs), "axes": ", ".join(labels)}
-        return [_cell({**self.params, **own}.get(name)) for name in columns]
+        own = {
+            **{name: getattr(self, name) for name in (*FIRST, *BESIDE)},
+            "ids": ", ".join(self.ids),
+            "inputs": ", ".join(self.inputs),
+            "axes": ", ".join(f"{name}={value}" for name, value in self.axes.items() if name not in self.params),
+        }
+        return [_cell(own[name] if name in own else self.params.get(name)) for name in columns]
 
 
 def listed(ledger: Path, state: TaskState) -> Iterator[Listed]:

@@ -117,7 +117,7 @@ def lacks(manifest: Manifest, environ: Mapping[str, str]) -> Iterator[str]:
     told = manifest.notify
     if told and told.url_env:
         url = environ.get(told.url_env, "").strip()
-        if not url.startswith(("https://", "http://")):
+        if not url.lower().startswith(("https://", "http://")):
             yield f"notify: {told.url_env} {'holds no URL such as https://host/…' if url else 'is not set'}"
     if told and told.command and not _found(told.command[0], manifest.folder, environ):
         yield f"notify: there is no command {told.command[0]}"

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,10 +27,11 @@ def usd(nano: object) -> float:
 
 def build(ledger: Path) -> Object:
     """The report as one JSON object; see the README for what each figure means."""
-    with books.reading_together(ledger) as dbs:
+    with books.reading_together(ledger, 1 + books.THREADS) as (db, *dbs), ThreadPoolExecutor(1) as pool:
+        twins = pool.submit(books.duplicates, db, TWINS_MOST)
         tallies = sums.tallies(dbs)
         usage, groups = tallies.usage(), _groups(tallies, books.variants(dbs[0]))
-        equal = _duplicates(*books.duplicates(dbs[0], TWINS_MOST))
+        equal = _duplicates(*twins.result())
         return {**_totals(dbs[0], tallies), "duplicates": equal, "usage": usage, "groups": groups}
 
 
