@@ -59,7 +59,7 @@ class Herald:
         while True:
             await anyio.sleep(EVERY)
             self._look()
-            await self._tell("; ".join(self._due.values()))
+            await self._tell()
             self._due.clear()
 
     async def end(self, exit_code: int, reason: str) -> None:
@@ -67,17 +67,18 @@ class Herald:
         self._look()
         known = any(lane.blocked for lane in self.progress.lanes)  # and was told, or is due
         self._due |= dict.fromkeys(endings(exit_code, reason, known), reason)
-        await self._tell(reason, exit_code)
+        await self._tell(exit_code, reason)
 
     def _look(self) -> None:
         self._due.update(self._lookout.look(time.monotonic()) if self._lookout else ())
 
-    async def _tell(self, reason: str, exit_code: int | None = None) -> None:
+    async def _tell(self, exit_code: int | None = None, reason: str = "") -> None:
         told = self.manifest.notify
         events = tuple(event for event in get_args(Event) if told and event in told.on and event in self._due)
         if not told or not events:
             return
         tallies = await self._tallies()
+        reason = reason or "; ".join(self._due[event] for event in events)
         said = cut(redact.redact(clean(reason), self._secrets()), REASON_MOST)
         body = Notice(self.manifest.name, events, said, exit_code, tallies, self.pretend).body(told.format)
         async with anyio.create_task_group() as tasks:
@@ -179,20 +180,14 @@ async def _posted(url: str, body: bytes, kind: str) -> int:
 
 async def run(words: tuple[str, ...], folder: Path, environ: Mapping[str, str], body: bytes) -> None:
     """Run a command, with what is told as its input; killed with all its group where it is not over in time."""
-    process = await anyio.open_process(
-        words,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-        env=environ,
-        start_new_session=True,
-    )
+    source, quiet = _filled(body), subprocess.DEVNULL
     try:
-        assert process.stdin
-        with suppress(anyio.BrokenResourceError):  # it need not read
-            await process.stdin.send(body)
-        await process.stdin.aclose()
+        process = await anyio.open_process(
+            words, stdin=source, stdout=quiet, stderr=quiet, cwd=folder, env=environ, start_new_session=True
+        )
+    finally:
+        os.close(source)
+    try:
         if code := await process.wait():
             raise Untold(f"it ended with {code}")
     finally:
@@ -201,3 +196,17 @@ async def run(words: tuple[str, ...], folder: Path, environ: Mapping[str, str], 
                 os.killpg(process.pid, signal.SIGKILL)
             with anyio.CancelScope(shield=True), anyio.move_on_after(SECOND):
                 await process.wait()
+
+
+def _filled(body: bytes) -> int:
+    """A pipe that holds all of it: a notice is short, and so nobody waits for a command that does not read."""
+    source, sink = os.pipe()
+    try:
+        os.set_blocking(sink, False)
+        os.write(sink, body)
+    except OSError:
+        os.close(source)
+        raise
+    finally:
+        os.close(sink)
+    return source

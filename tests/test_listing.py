@@ -90,14 +90,13 @@ def test_a_row_tells_its_names_its_labels_and_its_values_as_json_has_them(world:
 
 
 def test_only_wanted_tasks_of_that_state_are_told(world: World) -> None:
+    ledger = world.run_folder / "ledger.db"
     world.run(prompts=[OTTER, HERON, "A fox [moderated]"])
     world.run(prompts=[OTTER])
-    assert [row["prompt"] for row in listed(world, "done")] == [OTTER]
+    assert [each.prompt for each in listing.listed(ledger, TaskState.DONE)] == [OTTER]
+    assert list(listing.listed(ledger, TaskState.REFUSED)) == []
     assert listed(world, "refused") == []
-    assert [*csv.reader(io.StringIO(world.command("report", "otters.yaml", "--state", "held", "--csv").stdout))] == [
-        [*FIRST, *BESIDE]
-    ]
-    assert "'lost' is not one of" in world.command("report", "otters.yaml", "--state", "lost").stderr
+    assert listing.columns(ledger, TaskState.HELD) == (*FIRST, *BESIDE)
 
 
 def test_many_are_read_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from conftest import Start
 from world import World, environment, eventually, many
 
 from batchgen.commands import tables
+from batchgen.commands.status import command
+from batchgen.errors import UsageError
 
 
 class Watcher:
@@ -19,9 +21,9 @@ class Watcher:
 
     def __init__(self, world: World, terminal: bool) -> None:
         self._here, there = pty.openpty() if terminal else os.pipe()
-        command = [sys.executable, "-m", "batchgen", "status", "otters.yaml", "--watch"]
+        words = [sys.executable, "-m", "batchgen", "status", "otters.yaml", "--watch"]
         variables = environment(TERM="xterm-256color", COLUMNS="120", LINES="40")
-        self.process = subprocess.Popen(command, cwd=world.folder, env=variables, stdout=there, stderr=there)
+        self.process = subprocess.Popen(words, cwd=world.folder, env=variables, stdout=there, stderr=there)
         os.close(there)
         self.seen = b""
 
@@ -45,12 +47,11 @@ def test_a_run_is_watched_until_it_ends_or_somebody_has_seen_enough(bad: Start) 
     world = bad("--latency", "0.5")
     process = world.begin("run", str(world.write(prompts=many(24), limits={"concurrency": 2, "budget": 1})))
     eventually(world.charges)
-    watchers = [Watcher(world, terminal) for terminal in (True, False, True, False)]
-    for watcher in watchers[2:]:
-        watcher.leave()
-        assert "with 0: all done" not in watcher.end()
+    *watchers, hasty = [Watcher(world, terminal) for terminal in (True, False, True)]
+    hasty.leave()
+    assert "with 0: all done" not in hasty.end()
     assert process.wait(20) == 0
-    shown, told = (watcher.end() for watcher in watchers[:2])
+    shown, told = (watcher.end() for watcher in watchers)
     assert shown.count("\x1b[1A") > 1, "the cursor goes up, and the lines before are written over"
     assert (shown.count("\x1b[?25l"), shown.count("\x1b[?25h")) == (1, 1), "it is hidden, and shown again"
     assert "running (process" in shown
@@ -63,10 +64,15 @@ def test_a_run_is_watched_until_it_ends_or_somebody_has_seen_enough(bad: Start) 
     assert "with 0: all done · Images 24 saved · Paid $" in last
 
 
-def test_a_run_that_is_over_is_told_once(world: World) -> None:
+def test_a_run_that_is_over_is_told_once_and_a_program_does_not_watch(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.run()
-    said = world.command("status", "otters.yaml", "--watch")
-    assert (said.returncode, said.stdout.count("\n"), "ended 20" in said.stdout) == (0, 1, True)
+    command.main([str(world.run_folder), "--watch"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert (said.count("\n"), "otters, ended 20" in said) == (1, True)
+    with pytest.raises(UsageError, match="--watch is for people"):
+        command.main([str(world.run_folder), "--watch", "--json"], standalone_mode=False)
 
 
 def test_a_terminal_that_cannot_draw_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,10 +80,3 @@ def test_a_terminal_that_cannot_draw_is_none(monkeypatch: pytest.MonkeyPatch) ->
     for term, draws in (("xterm", True), ("dumb", False)):
         monkeypatch.setenv("TERM", term)
         assert tables.lively() is draws
-
-
-def test_a_program_does_not_watch(world: World) -> None:
-    world.run()
-    said = world.command("status", "otters.yaml", "--watch", "--json")
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "--watch is for people" in said.stderr
