@@ -126,7 +126,7 @@ def lacks(manifest: Manifest, environ: Mapping[str, str]) -> Iterator[str]:
 
 def _found(word: str, folder: Path, environ: Mapping[str, str]) -> bool:
     """Whether there is that command; a path begins in the manifest's folder."""
-    return shutil.which(str(folder / word) if "/" in word else word, path=environ.get("PATH")) is not None
+    return shutil.which(str(folder.absolute() / word) if "/" in word else word, path=environ.get("PATH")) is not None
 
 
 def _tallies(ledger: Path) -> Tallies:

@@ -18,14 +18,14 @@ from test_lane import lane
 from test_manifest import BASE, read, refused
 from world import HERON, KEY, KEY_ENV, OTTER, Host, Respond, World, environment, eventually, many
 
-from batchgen import notify
+from batchgen import manifest, notify
 from batchgen.errors import Blocked
 from batchgen.folder import Folder
 from batchgen.form import Event
 from batchgen.job import Ended
 from batchgen.lane import Lane
 from batchgen.lookout import AGAIN, STALLED, Lookout
-from batchgen.manifest import Notify
+from batchgen.manifest import Notify, Setup
 from batchgen.notice import Notice
 from batchgen.notify import attempted, endings, lacks, run
 from batchgen.progress import Progress
@@ -327,6 +327,15 @@ def test_who_leaves_at_once_waits_for_no_webhook(world: World) -> None:
 def test_why_nobody_would_hear_is_known_before(url: str, says: list[str]) -> None:
     found = read(BASE + "notify: {url_env: WEBHOOK_URL, command: ['true']}\n")
     assert list(lacks(found, {"WEBHOOK_URL": url, "PATH": os.defpath})) == says
+
+
+def test_a_path_of_a_command_begins_where_the_manifest_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = BASE + "notify: {command: [./tell me]}\n"
+    here, there = (manifest.loads(text, Path(file), Setup({})) for file in ("x.yaml", "jobs/x.yaml"))
+    (tmp_path / "tell me").symlink_to("/bin/true")
+    assert list(lacks(here, {})) == []
+    assert list(lacks(there, {})) == ["notify: there is no command ./tell me"]
 
 
 # When it is told.
