@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -18,8 +19,8 @@ from test_lane import lane
 from test_manifest import BASE, read, refused
 from world import HERON, KEY, KEY_ENV, OTTER, Host, Respond, World, environment, eventually, many
 
-from batchgen import manifest, notify
-from batchgen.errors import Blocked
+from batchgen import generate, manifest, notify
+from batchgen.errors import Blocked, StorageError
 from batchgen.folder import Folder
 from batchgen.form import Event
 from batchgen.job import Ended
@@ -117,6 +118,17 @@ def test_what_no_look_has_seen_before_is_told_with_the_end(
     assert (found["exit_code"], found["events"]) == (code, events)
     assert found["text"].startswith(line), found["text"]
     assert found["text"].endswith(" · 1 to do" if code == 5 else " · 1 perhaps paid")
+
+
+def test_a_disk_that_is_full_is_told_though_the_run_raises(
+    world: World, hook: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "ROOM", 1 << 50)
+    with pytest.raises(StorageError):
+        world.run(notify={"url_env": "WEBHOOK_URL", "format": "json"})
+    (found,) = objects(hook)
+    assert (found["exit_code"], found["events"]) == (5, ["end", "blocked"])
+    assert re.fullmatch("otters ended with 5: .+ · 0/1 · 1 to do", found["text"]), found["text"]
 
 
 def test_only_what_is_asked_for_is_told(bad: Start, hook: Host) -> None:

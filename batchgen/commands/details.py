@@ -65,7 +65,7 @@ def show_attempts(ledger: Path, state: str, task: str, as_json: bool, as_csv: bo
         tables.write_csv(ATTEMPT_COLUMNS, ([row[name] for name in ATTEMPT_COLUMNS] for row in found))
         return
     if about:
-        for line in told(about, found):
+        for line in lines(about, found):
             click.echo(clean(line))
         return
     rows = tuple(tuple(row[name] for name in SHOWN) for row in found)
@@ -74,7 +74,7 @@ def show_attempts(ledger: Path, state: str, task: str, as_json: bool, as_csv: bo
         click.echo(f" {LOOK_UP}")
 
 
-def told(about: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def lines(about: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A task, and each of its attempts in a line that is wide enough for its id, with what came of it below."""
     yield from (f"{name:10} {value}" for name, value in about.items() if value not in (None, "", "{}"))
     yield ""
