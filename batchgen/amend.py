@@ -11,14 +11,12 @@ from batchgen import books, disk, fixes, offer
 from batchgen.errors import ManifestError, UsageError
 from batchgen.fixes import NOTE, TASK, Changes, Fix
 from batchgen.folder import find, is_manifest
+from batchgen.listing import BESIDE
 from batchgen.manifest import Manifest, Setup, load
 from batchgen.offer import Wish
 from batchgen.readers import Record, feed
 from batchgen.task import Params
 from batchgen.text import clean
-
-OURS = ("state", "ids", "provider", "model", "operation", "attempts", "code", "error")
-"""Columns that `batchgen report --state` writes for people alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +52,14 @@ def named(keys: Sequence[str], changes: Changes, note: str) -> list[Record]:
 def listed(file: Path) -> list[Record]:
     """What a table asks for; of a row whose cells say what the task has already, only what differs counts."""
     try:
-        records = feed(file.name, file.parent, "").records()
-        return [replace(each, variables=_without_ours(each.variables)) for each in records]
+        return [replace(each, variables=_without_ours(each.variables)) for each in fixes.rows(feed(str(file), Path()))]
     except ValueError as error:
         raise UsageError(f"--from {error}") from None
 
 
 def _without_ours(cells: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in cells.items() if name not in OURS}
+    """Without what `batchgen report --state` writes for people alone."""
+    return {name: value for name, value in cells.items() if name not in BESIDE}
 
 
 def draw_up(run: str, runs: Path | None, setup: Setup, asked: Sequence[Record]) -> Amendment:

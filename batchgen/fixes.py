@@ -6,8 +6,8 @@ what the manifest says; an empty one changes nothing, and a row that changes not
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batchgen import parameters, readers
@@ -15,8 +15,9 @@ from batchgen.catalog import Provider
 from batchgen.document import HIDDEN, unseen
 from batchgen.errors import ManifestError
 from batchgen.problems import nearest, shown
-from batchgen.readers import Record
+from batchgen.readers import Feed, Record
 from batchgen.task import Params, canonical
+from batchgen.text import shielded, unshielded
 
 TASK, PROMPT, NOTE = "task", "prompt", "note"
 Changes = Mapping[str, str]
@@ -40,7 +41,16 @@ def read(path: Path, providers: Sequence[Provider]) -> Fixes:
     """The fixes of a file, none where there is no file; ManifestError with everything that is wrong in it."""
     if not _is_there(path):
         return {}
-    return parsed(readers.feed(path.name, path.parent, "csv").records(), providers)
+    return parsed(rows(readers.feed(path.name, path.parent, "csv")), providers)
+
+
+def rows(feed: Feed) -> Iterator[Record]:
+    """A table's, as they were before they were made safe for a spreadsheet."""
+    for record in feed.records():
+        if feed.format == "jsonl":
+            yield record
+        else:
+            yield replace(record, variables={name: unshielded(cell) for name, cell in record.variables.items()})
 
 
 def _is_there(path: Path) -> bool:
@@ -107,20 +117,20 @@ def cells(fix: Fix) -> Changes:
     return {PROMPT: fix.prompt, **told}
 
 
-def extended(path: Path, rows: Mapping[str, Changes]) -> bytes:
+def extended(path: Path, more: Mapping[str, Changes]) -> bytes:
     """The file with rows added, by task: its cells as they were, and columns added where they are new.
 
     It keeps what separates its cells, and bears the mark by which spreadsheets know UTF-8.
     """
     feed = readers.feed(path.name, path.parent, "csv")
     there = _is_there(path)
-    before = [record.variables for record in feed.records()] if there else []
-    all_ = [*before, *({TASK: key, **changes} for key, changes in rows.items())]
+    before = [record.variables for record in rows(feed)] if there else []
+    all_ = [*before, *({TASK: key, **changes} for key, changes in more.items())]
     columns = dict.fromkeys([TASK, *(name for row in all_ for name in row if name != NOTE), NOTE])
     out = io.StringIO()
     writer = csv.DictWriter(
         out, list(columns), restval="", delimiter=feed.delimiter if there else ",", lineterminator="\n"
     )
     writer.writeheader()
-    writer.writerows(all_)
+    writer.writerows({name: shielded(cell) for name, cell in row.items()} for row in all_)
     return out.getvalue().encode("utf-8-sig")

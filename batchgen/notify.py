@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,15 @@ class Herald:
 
     async def watch(self) -> None:
         """Look after the run, until that is cancelled."""
+        with unharmed():
+            await self._watch()
+
+    async def end(self, exit_code: int, reason: str) -> None:
+        """Tell how it ended, together with what nobody was told before."""
+        with unharmed():
+            await self._end(exit_code, reason)
+
+    async def _watch(self) -> None:
         if self.manifest.notify is None:
             return
         self._lookout = Lookout(self.progress, self.manifest.limits.timeout, time.monotonic())
@@ -62,8 +71,7 @@ class Herald:
             await self._tell()
             self._due.clear()
 
-    async def end(self, exit_code: int, reason: str) -> None:
-        """Tell how it ended, together with what nobody was told before."""
+    async def _end(self, exit_code: int, reason: str) -> None:
         self._look()
         known = any(lane.blocked for lane in self.progress.lanes)  # and was told, or is due
         self._due |= dict.fromkeys(endings(exit_code, reason, known), reason)
@@ -102,6 +110,15 @@ class Herald:
         """What a command sees: all but the providers' keys."""
         keys = {provider.api_key_env for provider in self.manifest.providers.values()}
         return {name: value for name, value in self.environ.items() if name not in keys}
+
+
+@contextmanager
+def unharmed() -> Iterator[None]:
+    """A mistake of ours in telling of a run is no end of the run."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("notify: nobody is told any more: %s", type(error).__name__)
 
 
 def endings(exit_code: int, reason: str, known: bool) -> Iterator[Event]:

@@ -187,6 +187,23 @@ def test_a_table_changes_what_differs_and_leaves_the_rest_alone(world: World) ->
     assert ("An otter,\nasleep", "medium") in keys(world)
 
 
+def test_the_table_of_what_was_refused_comes_back_with_the_prompts_that_were_edited(world: World) -> None:
+    bad = [f'- {CARP},\n"big" [moderated]', f"=SUM({OTTER}) [moderated]"]
+    assert world.run(prompts=[OTTER, *bad], matrix={"quality": ["low", "medium"]}, request={}).exit_code == 3
+    table = said(world, "report", RUN, "--state", "refused", "--csv").stdout
+    cells = list(csv.DictReader(table.splitlines(keepends=True)))
+    assert len(cells) == 4
+    path = world.folder / "refused.csv"
+    path.write_text(table)
+    assert "4 tasks have all that already" in refused(world, "--from", str(path), code=0)
+    path.write_text(table.replace("SUM(", "SOME (").replace("[moderated]", "", 3))
+    told = said(world, "redo", RUN, "--from", str(path))
+    assert (told.returncode, "+4 new" in told.stderr, world.states()) == (3, True, {"done": 5, "refused": 1})
+    assert [row["prompt"][0] for row in rows(world)] == ["'"] * 4  # no spreadsheet takes them for formulas
+    assert (f"=SOME ({OTTER})", "low") in keys(world)
+    assert planned(world, RUN)["change"]["new"] == 0
+
+
 def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(world: World) -> None:
     old = begun(world)
     redone(world, old[HERON, "low"])

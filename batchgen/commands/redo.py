@@ -49,7 +49,9 @@ def command(
     asked = amend.listed(file) if file else amend.named(keys, dict(map(change, sets)), note)
     drawn = amend.draw_up(run, runs, wishes.setup((), budget, hosts), asked)
     if drawn.idle:
-        options.tell(f"{count(drawn.idle, 'task')} has all that already, and is left alone; no change is another take")
+        has, is_ = ("has", "is") if drawn.idle == 1 else ("have", "are")
+        tasks = count(drawn.idle, "task")
+        options.tell(f"{tasks} {has} all that already, and {is_} left alone; an empty prompt is another take")
     if not drawn.rows:
         return 0
     options.tell(f"Redo     {count(drawn.rows, 'task')}, by {drawn.file}")
