@@ -3,7 +3,7 @@
 from batchgen.costs import NANO
 from batchgen.errors import UsageError
 from batchgen.forecast import Plan
-from batchgen.manifest import Limits
+from batchgen.terms import Limits
 from batchgen.text import count
 
 UNASKED = 1 * NANO  # nano-dollars that a run may spend without a question

@@ -2,94 +2,28 @@
 
 import json
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
-from typing import Literal, get_args
 
-from batchgen import combinations, document, fixes, sources, variables
+from batchgen import combinations, document, fixes, sources, terms, variables
 from batchgen.catalog import Provider
 from batchgen.combinations import Wanted
-from batchgen.deadline import Until
 from batchgen.document import Document, Loc
 from batchgen.endpoint import Doors
 from batchgen.errors import ManifestError
 from batchgen.fixes import Fixes
-from batchgen.form import Event, LimitsForm, NotifyForm, OutputForm, RetryForm, TopForm, check, section
-from batchgen.problems import Problems, cut, nearest, not_one_of
-from batchgen.quota import KINDS
+from batchgen.form import OutputForm, TopForm, check, section
+from batchgen.problems import Problems, nearest
 from batchgen.readers import Feed
 from batchgen.sources import Frame, Place, Source
 from batchgen.task import Operation, Variant
+from batchgen.terms import Limits, Notify, Retry
 
 PATH_NAMES = frozenset({"slug", "sample", "key", "name", "number", "id", "model", "provider"})
 """What every output path can use, beside the request's parameters."""
-PACES = {kind: f"{kind}_per_minute" for kind in KINDS}
-"""What limits a pace, and its key."""
 WORDS: tuple[Loc, ...] = (("name",), ("project",), ("provider",), ("model",), ("output", "path"))
 """Text of one word, behind which comments are usual."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of the estimate, 0 to 1."""
-
-    of_estimate: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`concurrency` at each provider, `budget` in nano-dollars, `timeout` in seconds.
-
-    `paces`: how many images, requests or tokens a minute, by kind, at the provider of that name ("": at each).
-    """
-
-    concurrency: int
-    budget: int | None
-    images: int | None
-    timeout: float
-    on_blocked: Literal["stop", "wait"]
-    until: Until | None = None
-    paces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    auto: bool = False  # whether the run finds out how much of `concurrency` is of use
-
-    def pace(self, provider: Provider) -> dict[str, float]:
-        """What is a provider's, by kind, a minute."""
-        found = {kind: rate(each, provider) for kind, each in self.paces.items()}
-        return {kind: each for kind, each in found.items() if each}
-
-
-def rate(rates: Mapping[str, int], provider: Provider) -> float:
-    """Which of them, by provider's name, is that provider's; that under "" is everybody's. 0: none."""
-    names = provider.name, provider.identity, provider.identity.removeprefix("sandbox:"), ""
-    return float(next((rates[name] for name in names if name in rates), 0))
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """`allowance`: what may be sent again after an unknown: nano-dollars, or a share; None: the run works it out."""
-
-    attempts: int
-    on_unknown: Literal["retry", "hold"]
-    allowance: Share | int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Notify:
-    """Who is told how a run goes: a webhook, by the variable that holds its URL, and a command; "" and (): none."""
-
-    url_env: str
-    command: tuple[str, ...]
-    format: Literal["text", "json"]
-    on: frozenset[Event]
-
-    @property
-    def hearers(self) -> tuple[str, ...]:
-        """Them, in words."""
-        webhook = [f"the webhook in {self.url_env}"] if self.url_env else []
-        return (*webhook, *([f"the command {cut(shlex.join(self.command))}"] if self.command else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +130,16 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     value = _sections(tree)
     _check_words(problems)
     top = check(TopForm, value, (), problems)
-    limits = check(LimitsForm, section(value, "limits"), ("limits",), problems)
-    retry = check(RetryForm, section(value, "retry"), ("retry",), problems)
+    limits, retry = terms.read_limits(value, problems), terms.read_retry(value, problems)
+    notify = terms.read_notify(value, problems)
     output = check(OutputForm, section(value, "output"), ("output",), problems)
-    notify = _notify(value, problems)
     wanted = combinations.read(value, setup.doors, problems)
     asked = _asked(output.path or "", problems) if output else set()
     operation = Operation(top.operation) if top else Operation.GENERATE
     frame = Frame(operation, wanted.providers, wanted.taken, wanted.judged, wanted.open, asked)
     found = sources.read(value.get("prompts"), Place(file.parent, look, setup.stdin), frame, problems)
     _check_path(asked, wanted, found, problems)
-    _check_paces(limits, wanted.providers, problems)
+    terms.check_paces(limits, wanted.providers, problems)
     problems.settle()
     assert top and limits and retry and output  # noqa: PT018 (a None has told its problems)
     return _Read(tree, top, limits, retry, output, notify, wanted, found).manifest(text, file, setup)
@@ -218,8 +151,8 @@ class _Read:
 
     tree: Document
     top: TopForm
-    limits: LimitsForm
-    retry: RetryForm
+    limits: Limits
+    retry: Retry
     output: OutputForm
     notify: Notify | None
     wanted: Wanted
@@ -242,8 +175,8 @@ class _Read:
             variants=variants,
             sources=self.sources,
             samples=top.samples,
-            limits=_limits(self.limits, top.limits.get("concurrency") == "auto"),
-            retry=Retry(self.retry.attempts, self.retry.on_unknown, _allowance(self.retry)),
+            limits=self.limits,
+            retry=self.retry,
             output_path=self.output.path,
             partials=self.output.partials,
             fixes_file=mended,
@@ -264,34 +197,6 @@ def _mended(name: str, file: Path, setup: Setup) -> Path:
     return path.with_suffix(".sandbox.csv") if setup.rehearse else path
 
 
-def _notify(value: Mapping[str, object], problems: Problems) -> Notify | None:
-    form = check(NotifyForm, section(value, "notify"), ("notify",), problems) if "notify" in value else None
-    if form is None:
-        return None
-    if not (form.url_env or form.command):
-        problems.add(("notify",), "tells nobody: give it url_env, command, or both")
-    words = (problems.document.text(("notify", "command", n), word) for n, word in enumerate(form.command or ()))
-    return Notify(form.url_env or "", tuple(words), form.format, frozenset(form.on or get_args(Event)))
-
-
-def _limits(form: LimitsForm, auto: bool) -> Limits:
-    paces = _paces(form)
-    return Limits(form.concurrency, form.budget, form.images, form.timeout, form.on_blocked, form.until, paces, auto)
-
-
-def _paces(form: LimitsForm) -> dict[str, Mapping[str, int]]:
-    return {kind: rates for kind, name in PACES.items() if (rates := getattr(form, name))}
-
-
-def _check_paces(form: LimitsForm | None, providers: Sequence[Provider], problems: Problems) -> None:
-    """Whether those whose pace is named are there."""
-    known = {name for each in providers for name in (each.name, each.identity.removeprefix("sandbox:")) if name}
-    for kind, rates in (_paces(form) if form and known else {}).items():
-        for name in rates.keys() - known - {""}:
-            says = f"no provider of this manifest is called that: {not_one_of(name, sorted(known))}"
-            problems.add(("limits", PACES[kind], name), says, key=True)
-
-
 def _check_words(problems: Problems) -> None:
     for loc in WORDS:
         if doubt := problems.document.doubt(loc, word=True):
@@ -306,14 +211,6 @@ def _sections(tree: Document) -> dict[str, object]:
         raise ManifestError(f"{tree.where(())}: a manifest begins with keys: name: …")
     optional = {name for name, field in TopForm.model_fields.items() if not field.is_required()}
     return {key: value for key, value in tree.value.items() if value is not None or key not in optional}
-
-
-def _allowance(retry: RetryForm) -> Share | int | None:
-    match retry.duplicate_allowance:
-        case Decimal() as share:
-            return Share(share)
-        case amount:
-            return amount
 
 
 def _asked(path: str, problems: Problems) -> Set[str]:

@@ -8,10 +8,10 @@ import anyio
 from batchgen import catalog, costs
 from batchgen.costs import Money, Quote
 from batchgen.limits import Cap
-from batchgen.manifest import Retry, Share
 from batchgen.pace import Draw
 from batchgen.records import NO_RELIEF, Relief
 from batchgen.task import Attempt, AttemptState, Settlement, Task, Variant
+from batchgen.terms import Retry, Share
 
 
 def allowance(retry: Retry, expected: int, dearest: int, width: int) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from batchgen import costs
 from batchgen.catalog import Provider
 from batchgen.compare import Part
-from batchgen.manifest import PACES, Manifest
+from batchgen.manifest import Manifest
 from batchgen.pace import Learned, figure
+from batchgen.terms import PACES
 
 
 @dataclass(frozen=True, slots=True)

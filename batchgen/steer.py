@@ -17,8 +17,8 @@ from batchgen.deadline import Clocks, Deadline, Until
 from batchgen.errors import ManifestError
 from batchgen.folder import Folder
 from batchgen.lane import FILES, Lane
-from batchgen.manifest import PACES, rate
 from batchgen.purse import Purse
+from batchgen.terms import PACES, rate
 from batchgen.text import clean
 
 EVERY = 0.5  # seconds between two looks

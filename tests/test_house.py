@@ -41,7 +41,7 @@ supply
 attempt    rows          ledger        dialects
 manifest   schema        wanted        decide        shelf         troubles    adopt
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
-client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes
+client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
 pour       control
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables   reconcile   throttle  sums  turn  listing

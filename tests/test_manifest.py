@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from batchgen import manifest
 from batchgen.errors import ManifestError
-from batchgen.manifest import Limits, Manifest, Retry, Setup, Share
+from batchgen.manifest import Manifest, Setup
 from batchgen.readers import Feed
 from batchgen.sources import Cell, Source
 from batchgen.task import Operation, Params, Variant
+from batchgen.terms import Limits, Retry, Share
 
 WHERE_IT_STANDS = ": it stands at the top of the manifest, or in every choice of an axis"
 BASE = """\

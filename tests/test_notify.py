@@ -26,12 +26,13 @@ from batchgen.form import Event
 from batchgen.job import Ended
 from batchgen.lane import Lane
 from batchgen.lookout import AGAIN, STALLED, Lookout
-from batchgen.manifest import Notify, Setup
+from batchgen.manifest import Setup
 from batchgen.notice import Notice
 from batchgen.notify import attempted, endings, lacks, run
 from batchgen.progress import Progress
 from batchgen.tallies import AttemptTally, Price, Tallies, TaskTally, Wanted
 from batchgen.task import AttemptState, TaskState
+from batchgen.terms import Notify
 
 EVERYTHING: frozenset[Event] = frozenset({"end", "blocked", "budget", "until", "held", "stalled"})
 SECRET = "s3cr3t-path-of-a-webhook"

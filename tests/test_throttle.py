@@ -18,6 +18,7 @@ from batchgen.errors import ManifestError
 from batchgen.manifest import Setup
 from batchgen.pace import HEADERS, RATE, WORDS, Learned
 from batchgen.quota import KINDS
+from batchgen.terms import Limits
 
 QUICK = {"concurrency": "auto", "budget": 10}
 DAY = "SELECT (max(julianday(sent_at)) - min(julianday(sent_at))) * 86400 FROM attempts"
@@ -31,7 +32,7 @@ def anyio_backend() -> str:
 # the manifest
 
 
-def limits(world: World, **more: object) -> manifest.Limits:
+def limits(world: World, **more: object) -> Limits:
     return manifest.load(world.write(limits=more), Setup(environment())).limits
 
 
