@@ -44,7 +44,7 @@ def sqlite_version() -> str:
 @contextmanager
 def reading(ledger: Path) -> Iterator[Connection]:
     """A connection that cannot write; StorageError where there is no readable ledger."""
-    with _opened(ledger) as db:
+    with opened(ledger) as db:
         db.execute("BEGIN")  # one moment for all figures, whatever a run writes meanwhile
         yield db
 
@@ -53,7 +53,7 @@ def reading(ledger: Path) -> Iterator[Connection]:
 def reading_together(ledger: Path, threads: int = THREADS) -> Iterator[list[Connection]]:
     """As `reading`, a connection for each of several threads: all see the same moment."""
     with ExitStack() as stack:
-        watch, *dbs = [stack.enter_context(_opened(ledger)) for _ in range(1 + threads)]
+        watch, *dbs = [stack.enter_context(opened(ledger)) for _ in range(1 + threads)]
         while not begin_together(watch, dbs):
             for db in dbs:
                 db.rollback()
@@ -75,7 +75,7 @@ def _data_version(db: Connection) -> int:
 
 
 @contextmanager
-def _opened(ledger: Path) -> Iterator[Connection]:
+def opened(ledger: Path) -> Iterator[Connection]:
     """Without a moment of its own yet; any thread may use it, one at a time."""
     uri = f"{ledger.absolute().as_uri()}?mode=ro"
     try:

@@ -28,6 +28,7 @@ VERBS = {
     "redo": "Make tasks again, with a changed prompt or as they are; then run.",
     "drop": "Give up tasks that are held, failed or refused.",
     "resolve": "State whether unanswered requests were billed.",
+    "export": "The images and what is known of them, as a dataset.",
     "verify": "Hold the ledger, the files and their checksums against each other.",
     "sandbox": "Serve a pretend provider on this machine.",
     "providers": "What each provider of the catalog speaks, takes and costs.",

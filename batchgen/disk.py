@@ -121,6 +121,11 @@ def write_whole(target: Path, data: bytes, part: Path, mode: int = 0o600) -> Non
     unsynced.sync()
 
 
+def write_new(path: str | Path, data: bytes, mode: int = 0o600) -> None:
+    """Make a new file with `data`, which is not on the disk yet."""
+    _write(path, data, NEW, mode, sync=False)
+
+
 def write_synced(path: str | Path, data: bytes, mode: int = 0o600) -> None:
     """Make a new file with `data`, fsynced; its folder is not."""
     _write(path, data, NEW, mode)
@@ -136,13 +141,14 @@ def append_synced(path: Path, data: bytes) -> None:
     _write(path, data, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _write(path: str | Path, data: bytes, flags: int, mode: int = 0) -> None:
+def _write(path: str | Path, data: bytes, flags: int, mode: int = 0, sync: bool = True) -> None:
     handle = os.open(path, flags, mode)
     try:
         write_all(handle, data)
         if not flags & (os.O_CREAT | os.O_APPEND):
             os.ftruncate(handle, len(data))
-        os.fsync(handle)
+        if sync:
+            os.fsync(handle)
     finally:
         os.close(handle)
 

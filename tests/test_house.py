@@ -22,13 +22,13 @@ commands.retry    commands.redo
 commands.run
 commands.plan     commands.progress  commands.providers  commands.report  commands.status  commands.verify
 commands.costs    commands.doctor    commands.drop       commands.init    commands.resolve commands.sandbox
-commands.schema   commands.set
+commands.schema   commands.set       commands.export
 commands.wishes   commands.details
 commands.options   commands.tables
-api
-outline    amend
-offer      spending      billing
-job        report        verify
+api                exports
+outline            exports.imagefolder  exports.webdataset  exports.parquet    amend
+offer      spending      billing   exports.originals  exports.shards  exports.card  exports.croissant
+job        report        verify    exports.base
 notify
 steer      lookout    notice
 consent
@@ -38,16 +38,16 @@ compare
 lane       expand        causes        hold
 purse      paths         settle
 supply
-attempt    rows          ledger        dialects
+attempt    rows          ledger        dialects   dataset
 manifest   schema        wanted        decide        shelf         troubles    adopt
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
-pour       control
+pour       control       target
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables   reconcile   throttle  sums  turn  listing
 values     pace
-catalog    problems      folder        readers     statement         quota
-sieve
+catalog    problems      folder        readers     statement         quota     columns   splits
+sieve      provenance
 document   gate          wire          disk          records       commit      books     pretend   bucket   tallies
 task       errors        limits        text          deadline         template         wording   redact   connection
 """
@@ -57,7 +57,7 @@ DOORS = {
     "anyio": "client body links commit attempt finisher lane turn purse supply enqueue generate progress engines steer "
     "job notify pretend api commands sandbox",
     "aiosqlite": "commit",
-    "sqlite3": "commit books ledger records wanted decide shelf troubles adopt",
+    "sqlite3": "commit books ledger records wanted decide shelf troubles adopt dataset",
     "httpx": "client connection notify",
     "h11": "connection",
     "tenacity": "generate",
@@ -68,13 +68,26 @@ DOORS = {
     "pybase64": "images wire sieve",
     "jinja2": "template",
     "filelock": "hold",
+    "pyarrow": "exports.parquet",
     "tqdm": "commands",
     "rich": "commands",
     "click": "cli commands",
     "starlette": "sandbox",
     "uvicorn": "sandbox",
 }
-SQL_ROOMS = {"ledger", "records", "commit", "books", "sums", "wanted", "decide", "shelf", "troubles", "adopt"}
+SQL_ROOMS = {
+    "ledger",
+    "records",
+    "commit",
+    "books",
+    "sums",
+    "wanted",
+    "decide",
+    "shelf",
+    "troubles",
+    "adopt",
+    "dataset",
+}
 SQL = re.compile(
     r"\s*(SELECT .|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|REPLACE INTO|CREATE |DROP |ALTER |PRAGMA "
     r"|WITH \w+ AS|(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|VACUUM|ATTACH)\b)"

@@ -1,0 +1,83 @@
+"""The table of export formats, and what is alike in all: a folder with data, card, croissant.json, and its list."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen import books, dataset, target
+from batchgen.dataset import Rule
+from batchgen.errors import UsageError
+from batchgen.exports import card, croissant, imagefolder, parquet, webdataset
+from batchgen.exports.base import Format, Work
+from batchgen.folder import Folder
+
+FORMATS: Mapping[str, Format] = {"imagefolder": imagefolder, "webdataset": webdataset, "parquet": parquet}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be exported, and how. `inputs`: an image folder also holds the files that edits were made from;
+    `link`: its files are second names of the run's."""
+
+    format: str
+    rule: Rule
+    inputs: bool
+    link: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What lies in the folder now; `changed`: not all of it did before."""
+
+    images: int
+    bytes: int
+    splits: Mapping[str, int]
+    duplicates: int
+    changed: bool
+
+
+def export(folder: Folder, order: Order, to: Path, begin: Callable[[int], Callable[[int], object]]) -> Exported:
+    """Write the dataset of a run's ledger to a folder. `begin` is told the number of images, and gives what is called
+    with the number of those that are done."""
+    format = FORMATS[order.format]
+    check(folder, order, to)
+    format.check()
+    with dataset.settled(folder.ledger, order.rule) as data:
+        identity = _identity(order, data.facts)
+        with target.opened(to, identity) as place:
+            work = Work(
+                folder, _originals(folder), data, place, begin(data.images), link=order.link, inputs=order.inputs
+            )
+            format.write(work)
+            configs = format.configs(data, order.inputs)
+            place.write("croissant.json", croissant.build(data, place.entries))
+            place.write(target.CARD, card.build(data, configs, order.rule))
+            changed = place.finish()
+        sums = {split: sum(part.images for part in data.parts if part.split == split) for split in data.splits}
+        return Exported(data.images, data.bytes, sums, data.facts.duplicates, changed)
+
+
+def check(folder: Folder, order: Order, to: Path) -> None:
+    """UsageError where that makes no sense."""
+    if order.link and order.format != "imagefolder":
+        raise UsageError(f"--link: a {order.format} file holds the images themselves: only imagefolder can have links")
+    if to.resolve().is_relative_to(folder.images.resolve()):
+        raise UsageError(f"--to {to}: the run's own images lie there")
+
+
+def _identity(order: Order, facts: dataset.Facts) -> dict[str, object]:
+    return {
+        "schema_version": target.SCHEMA_VERSION,
+        "job": facts.job,
+        "created_at": facts.created_at,
+        "format": order.format,
+        "where": order.rule.where,
+        "split": order.rule.split,
+        "with_cost": order.rule.with_cost,
+        "inputs": order.inputs,
+    }
+
+
+def _originals(folder: Folder) -> Path:
+    """Where the manifest lies: the files to edit are named from there."""
+    return (folder.path / books.job(folder.ledger).manifest).parent
