@@ -258,6 +258,9 @@ class Twins:
 
 def duplicates(db: Connection, most: int) -> tuple[int, int, list[Twins]]:
     """How many saved images of wanted tasks are equal to another one, how many contents they have; a few of these."""
+    alike = "SELECT 1 FROM images WHERE state = 'saved' GROUP BY substr(sha256, 1, 13) HAVING count(*) > 1 LIMIT 1"
+    if db.execute(alike).fetchone() is None:  # as it mostly is, and found out in half the time
+        return 0, 0, []
     found = db.execute(
         "SELECT sum(n) OVER (), count(*) OVER (), sha256, n, (SELECT path FROM images WHERE id = least),"
         " (SELECT path FROM images WHERE id = last) FROM"
