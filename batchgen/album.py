@@ -230,10 +230,11 @@ def picture(db: sqlite3.Connection, id: int) -> Picture | None:
     return _picture(tuple(row)) if row else None
 
 
-def twins(db: sqlite3.Connection, hashes: Collection[str]) -> dict[str, int]:
-    """Those of the hashes that several saved images have, and how many."""
-    sql = "SELECT i.sha256, count(*) FROM images i WHERE i.state = 'saved' AND i.sha256"
-    return {row[0]: row[1] for row in _among(db, sql, hashes, "GROUP BY i.sha256 HAVING count(*) > 1")}
+def twins(db: sqlite3.Connection, hashes: Collection[str] | None = None) -> dict[str, int]:
+    """Which hashes, of these or of all, several saved images have, and how many."""
+    own = "" if hashes is None else " AND i.sha256 IN (SELECT value FROM json_each(:hashes))"
+    sql = f"SELECT i.sha256, count(*) FROM images i WHERE i.state = 'saved'{own} GROUP BY 1 HAVING count(*) > 1"
+    return dict(db.execute(sql, {"hashes": json.dumps([*(hashes or ())])}).fetchall())
 
 
 def edits(db: sqlite3.Connection) -> bool:

@@ -34,8 +34,7 @@ def head(folder: Folder) -> Object:
         "redo": f"batchgen redo {shlex.quote(str(run))}",
         "report": told,
         "unknown": unknown,
-        "axes": [_axis(name, values, variants, shares) for name, values in axes.items()],
-        "samples": samples,
+        "axes": [*(_axis(name, values, variants, shares) for name, values in axes.items()), *_samples(samples)],
         "variants": {f"{id}": _variant(each, axes, id in shares) for id, each in variants.items()},
         "beats": {"step": step, "rows": [[each.at, each.images, usd(each.low), usd(each.high)] for each in beats]},
     }
@@ -95,6 +94,12 @@ def _axis(name: str, values: Sequence[str], variants: Mapping[int, Variant], sha
     return {"name": name, "values": values, "figures": [_figures(value, some) for value, some in owners.items()]}
 
 
+def _samples(numbers: Sequence[int]) -> list[Object]:
+    """Samples as an axis, where there are several."""
+    axis = {"name": "sample", "values": [f"{each}" for each in numbers], "figures": [], "samples": True}
+    return [axis] if len(numbers) > 1 else []
+
+
 def _figures(value: str, shares: Sequence[Share]) -> Object:
     states, tenths = Counter[str](), Counter[int]()
     for share in shares:
@@ -125,13 +130,13 @@ def _quantiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[int]:
     return found
 
 
-def row(strip: Strip) -> Object:
-    """One row of the grid."""
-    tasks = [task(frame) for frame in strip.frames]
+def row(strip: Strip, twins: Mapping[str, int]) -> Object:
+    """One row of the grid; `twins` are the hashes that several images have."""
+    tasks = [_task(frame, twins) for frame in strip.frames]
     return _filled({"text": strip.text, "names": strip.names, "inputs": strip.inputs, "tasks": tasks})
 
 
-def task(frame: Frame) -> Object:
+def _task(frame: Frame, twins: Mapping[str, int]) -> Object:
     """A task in the grid; what is usual is left out."""
     fate = frame.fate
     return {
@@ -151,14 +156,15 @@ def task(frame: Frame) -> Object:
                 "seconds": _seconds(fate.seconds),
                 "code": fate.code,
                 "said": fate.said[:SAID_MOST],
-                "images": [image(each) for each in frame.pictures],
+                "images": [image(each, twins) for each in frame.pictures],
             }
         ),
     }
 
 
-def image(picture: Picture) -> Object:
-    """A saved image."""
+def image(picture: Picture, twins: Mapping[str, int]) -> Object:
+    """A saved image; `same` others have its very bytes."""
+    same = twins.get(picture.sha256, 1) - 1
     return {
         "id": picture.id,
         "path": picture.path,
@@ -167,7 +173,7 @@ def image(picture: Picture) -> Object:
         "format": picture.format,
         "width": picture.width,
         "height": picture.height,
-        **_filled({"index": picture.index, "revised": picture.revised}),
+        **_filled({"index": picture.index, "revised": picture.revised, "same": same}),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from batchgen import report
-from batchgen.commands import details, options, tables
+from batchgen.commands import details, options, paper, tables
 from batchgen.errors import UsageError
 from batchgen.folder import find
 from batchgen.task import TaskState
@@ -24,6 +24,7 @@ SPARE = ("input_tokens", "output_tokens", "tasks")  # what a narrow terminal doe
 @click.option("--attempts", is_flag=False, flag_value="all", metavar="STATE", help="The attempts, all or of one state.")
 @click.option("--task", metavar="KEY", help="Every attempt of one task.")
 @click.option("--state", type=click.Choice([str(each) for each in TaskState]), help="The tasks of one state.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="A page with all pictures, as one file.")
 def command(
     run: str,
     runs: Path | None,
@@ -33,6 +34,7 @@ def command(
     attempts: str | None,
     task: str | None,
     state: str | None,
+    html: Path | None,
 ) -> None:
     """What a run made and what it cost, from all attempts of all its runs.
 
@@ -42,8 +44,13 @@ def command(
       batchgen report jobs/animals.yaml --attempts unknown     ids to take to the provider
       batchgen report jobs/animals.yaml --task 6bz4xq7cl5mdwyta
       batchgen report jobs/animals.yaml --state refused --csv  their prompts, to be changed
+      batchgen report jobs/animals.yaml --html report.html     to look at: pictures, filters, plots
     """
-    ledger = find(run, runs).ledger
+    folder = find(run, runs)
+    ledger = folder.ledger
+    if html:
+        paper.write(folder, html)
+        return
     if state:
         details.show_tasks(ledger, TaskState(state), as_json, as_csv)
         return

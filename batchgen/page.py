@@ -1,0 +1,179 @@
+"""The report page: one HTML file with everything in it, its rows in blocks of as many as are shown at once."""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from batchgen import album, books, disk, exhibit, records, thumbs
+from batchgen.album import Choice, Mark
+from batchgen.errors import UsageError
+from batchgen.folder import Folder
+
+STYLE = "page.css"
+SCRIPTS = ("dom.js", "source.js", "grid.js", "detail.js", "plots.js", "summary.js", "marks.js", "tools.js", "main.js")
+WRITTEN = "written.js"  # what begins the page that is written down
+EMBEDDED_MOST = 5_000  # images whose thumbnails are written into the page; of more they are read from beside the run
+TASKS_A_PAGE, ROWS_LEAST, ROWS_MOST = 450, 5, 100
+OURS = '<meta name="generator" content="batchgen">'
+WANTED, GONE = Choice(), Choice(states=frozenset({"dropped", "replaced"}))
+
+Write = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many images the page shows, how many of them without a thumbnail, and whether these are inside."""
+
+    images: int
+    bare: int
+    embedded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A page of rows, of the tasks that the choice asks for."""
+
+    number: int
+    choice: Choice
+    marks: Sequence[Mark]
+
+
+def rows_a_page(rows: int, tasks: int) -> int:
+    """How many rows are shown at once: so many that their tasks are."""
+    return min(ROWS_MOST, max(ROWS_LEAST, TASKS_A_PAGE * rows // max(1, tasks)))
+
+
+def asset(name: str) -> str:
+    """A file of the page's."""
+    return (files("batchgen") / "web" / name).read_text(encoding="utf-8")
+
+
+def write(folder: Folder, target: Path, tick: Callable[[int], object]) -> Written:
+    """Put the page at `target`, whole; ticks with each block of images. UsageError where that is something else."""
+    _check(target)
+    told: dict[str, Any] = exhibit.head(folder)
+    with books.reading(folder.ledger) as db:
+        rows, tasks = album.count(db, WANTED)
+        wanted, gone, twins = album.marks(db, WANTED), album.marks(db, GONE), album.twins(db)
+    most = rows_a_page(rows, tasks)
+    blocks = [*_blocks(wanted, WANTED, most)]
+    every = blocks + [*_blocks(gone, GONE, most, len(blocks))]
+    embedded = told["report"]["images"]["saved"] <= EMBEDDED_MOST
+    head = {
+        **told,
+        "made_at": records.now(),
+        "page": most,
+        "blocks": len(every),
+        "total": {"rows": rows, "tasks": tasks},
+        "folder": _relative(folder.path, target),
+        "embedded": embedded,
+    }
+    images = bare = 0
+    with _whole(target) as out:
+        before, after = _frame()
+        out(before + _data("head", head))
+        for block in every or [Block(0, WANTED, ())]:
+            shown, lacking = _write_block(out, folder, block, twins, embedded)
+            images, bare = images + shown, bare + lacking
+            tick(shown)
+            if not block.number:  # what is shown first is shown before the rest is read
+                out(_scripts())
+        out(after)
+    return Written(images, bare, embedded)
+
+
+def _check(target: Path) -> None:
+    """UsageError where the page cannot be put there, or would take the place of what is none."""
+    if not target.parent.is_dir():
+        raise UsageError(f"--html {target}: there is no folder {target.parent}")
+    try:
+        with open(target, "rb") as file:
+            beginning = file.read(1 << 10)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"--html {target}: {error.strerror}") from None
+    if beginning and OURS.encode() not in beginning:
+        raise UsageError(f"--html {target}: another file stands there, which is no report page: it is kept")
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Write]:
+    """Writes text to a file that bears its name once all is in it."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with disk.storage("the page"):
+        try:
+            with open(part, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+                yield file.write
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _relative(folder: Path, target: Path) -> str:
+    """The run's folder as a URL seen from the page: it may be moved together with it."""
+    path = os.path.relpath(folder.absolute(), target.absolute().parent)
+    return f"{'' if path.startswith('.') else './'}{quote(path)}/"
+
+
+def _blocks(marks: Sequence[Mark], choice: Choice, most: int, first: int = 0) -> Iterator[Block]:
+    for number, at in enumerate(range(0, len(marks), most), first):
+        yield Block(number, choice, marks[at : at + most])
+
+
+def _write_block(out: Write, folder: Folder, block: Block, twins: Mapping[str, int], embedded: bool) -> tuple[int, int]:
+    """The rows, their thumbnails and what is known of each task; how many images, and how many have no thumbnail."""
+    with books.reading(folder.ledger) as db:
+        strips = album.strips(db, block.choice, block.marks)
+        frames = [frame for strip in strips for frame in strip.frames]
+        closeups = album.closeups(db, [frame.seq for frame in frames])
+    pictures = [picture for frame in frames for picture in frame.pictures]
+    small = [*thumbs.all_of(folder, pictures, _base64 if embedded else bool)]
+    out(_data(f"rows-{block.number}", [exhibit.row(strip, twins) for strip in strips]))
+    if embedded:
+        out(_data(f"thumbs-{block.number}", small))
+    out(_data(f"details-{block.number}", {seq: exhibit.closeup(each) for seq, each in closeups.items()}))
+    return len(pictures), sum(not each for each in small)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _data(id: str, value: object) -> str:
+    """A block of JSON in which no tag can begin."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{id}">{text}</script>\n'
+
+
+def _frame() -> tuple[str, str]:
+    """The page around its data, with a policy under which it can load nothing but itself and pictures beside it."""
+    hashes = {kind: " ".join(map(_hash, texts)) for kind, texts in _sources().items()}
+    policy = (
+        f"default-src 'none'; img-src data: file: 'self'; script-src {hashes['script']}; style-src {hashes['style']};"
+        " base-uri 'none'; form-action 'none'"
+    )
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    page = asset("page.html").replace("{{ head }}", f"{meta}\n<style>{asset(STYLE)}</style>")
+    before, _, after = page.partition("{{ body }}")
+    return before, after
+
+
+def _sources() -> dict[str, list[str]]:
+    return {"script": [asset(name) for name in (*SCRIPTS, WRITTEN)], "style": [asset(STYLE)]}
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
+
+
+def _scripts() -> str:
+    return "".join(f"<script>{text}</script>\n" for text in _sources()["script"])

@@ -1,0 +1,67 @@
+"use strict";
+// What is marked to be made again: keys of tasks, kept in this browser, and the command that makes them.
+
+class Marks {
+  #keys = new Set();
+
+  constructor(run, redo, changed) {
+    Object.assign(this, { redo, changed, place: `batchgen marks ${run}` });
+    try {
+      for (const key of JSON.parse(localStorage.getItem(this.place) ?? "[]")) if (/^[a-z2-7]+$/.test(key)) this.#keys.add(key);
+    } catch {
+      // a browser that keeps nothing, or what somebody else has left there
+    }
+  }
+
+  has(key) {
+    return this.#keys.has(key);
+  }
+
+  toggle(key) {
+    if (!this.#keys.delete(key)) this.#keys.add(key);
+    this.#keep();
+  }
+
+  #keep() {
+    try {
+      localStorage.setItem(this.place, JSON.stringify([...this.#keys]));
+    } catch {
+      // then they last as long as this page
+    }
+    this.show();
+    this.changed();
+  }
+
+  /** For a shell: the run is quoted already, and a key has letters and digits alone. */
+  get command() {
+    return [this.redo, ...this.#keys].join(" ");
+  }
+
+  show() {
+    const box = byId("marks");
+    box.hidden = this.#keys.size === 0;
+    if (box.hidden) return;
+    const line = make("input", { readOnly: true, value: this.command, "aria-label": "The command that makes them again" });
+    line.addEventListener("focus", () => line.select());
+    const copy = make("button", { type: "button", textContent: "Copy command", className: "main" });
+    copy.addEventListener("click", async () => {
+      await this.#copy(line);
+      copy.textContent = "Copied";
+    });
+    const clear = make("button", { type: "button", textContent: "Clear" });
+    clear.addEventListener("click", () => {
+      this.#keys.clear();
+      this.#keep();
+    });
+    put(box, make("b", {}, `${whole.format(this.#keys.size)} marked`), line, copy, clear);
+  }
+
+  async #copy(line) {
+    try {
+      await navigator.clipboard.writeText(this.command);
+    } catch {
+      line.select();
+      document.execCommand("copy");
+    }
+  }
+}
