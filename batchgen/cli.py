@@ -23,6 +23,7 @@ VERBS = {
     "status": "How far a run is.",
     "set": "Change the limits of a run while it works, or pause it.",
     "report": "What a run made and what it cost.",
+    "view": "Look at a run in the browser, also while it works.",
     "costs": "What was spent, over runs.",
     "retry": "Try again what failed, was refused, or is held; then run.",
     "redo": "Make tasks again, with a changed prompt or as they are; then run.",

@@ -13,7 +13,8 @@ from batchgen.report import Object, usd
 from batchgen.task import Params, Variant, canonical
 
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # seconds
-BEATS_MOST = 240  # steps that a plot shows
+BEATS_MOST = 120  # steps that a plot shows
+SAMPLE = "sample"  # what samples are called as an axis
 SAID_MOST = 300  # letters of an error in the grid; all of it stands beside its attempt
 Spec = Mapping[str, str]
 """What tells a variant from others, each value as text."""
@@ -73,6 +74,12 @@ def _spec(variant: Variant) -> Spec:
     return {**own, **_texts(variant.params), **_texts(variant.axes)}
 
 
+def matching(variants: Mapping[int, Variant], axes: Mapping[str, str]) -> frozenset[int]:
+    """Those that have these values, by axis."""
+    specs = {id: _spec(variant) for id, variant in variants.items()}
+    return frozenset(id for id, spec in specs.items() if all(spec.get(name, "") == axes[name] for name in axes))
+
+
 def _texts(params: Params) -> dict[str, str]:
     return {name: value if isinstance(value, str) else canonical(value) for name, value in params}
 
@@ -96,7 +103,7 @@ def _axis(name: str, values: Sequence[str], variants: Mapping[int, Variant], sha
 
 def _samples(numbers: Sequence[int]) -> list[Object]:
     """Samples as an axis, where there are several."""
-    axis = {"name": "sample", "values": [f"{each}" for each in numbers], "figures": [], "samples": True}
+    axis = {"name": SAMPLE, "values": [f"{each}" for each in numbers], "figures": [], "samples": True}
     return [axis] if len(numbers) > 1 else []
 
 

@@ -22,12 +22,13 @@ commands.retry    commands.redo
 commands.run
 commands.plan     commands.progress  commands.providers  commands.report  commands.status  commands.verify
 commands.costs    commands.doctor    commands.drop       commands.init    commands.resolve commands.sandbox
-commands.schema   commands.set       commands.export
-commands.wishes   commands.details
+commands.schema   commands.set       commands.export    commands.view
+commands.wishes   commands.details   commands.paper
 commands.options   commands.tables
-api                exports
-outline            exports.imagefolder  exports.webdataset  exports.parquet    amend
-offer      spending      billing   exports.originals  exports.shards  exports.card  exports.croissant
+view
+api                exports           glance
+outline            exports.imagefolder  exports.webdataset  exports.parquet    amend    page
+offer      spending      billing   exports.originals  exports.shards  exports.card  exports.croissant    exhibit
 job        report        verify    exports.base
 notify
 steer      lookout    notice
@@ -38,8 +39,8 @@ compare
 lane       expand        causes        hold
 purse      paths         settle
 supply
-attempt    rows          ledger        dialects   dataset
-manifest   schema        wanted        decide        shelf         troubles    adopt
+attempt    rows          ledger        dialects   dataset    charts   thumbs
+manifest   schema        wanted        decide        shelf         troubles    adopt    album
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
 pour       control       target
@@ -57,14 +58,14 @@ DOORS = {
     "anyio": "client body links commit attempt finisher lane turn purse supply enqueue generate progress engines steer "
     "job notify pretend api commands sandbox",
     "aiosqlite": "commit",
-    "sqlite3": "commit books ledger records wanted decide shelf troubles adopt dataset",
+    "sqlite3": "commit books ledger records wanted decide shelf troubles adopt dataset album charts",
     "httpx": "client connection notify",
     "h11": "connection",
     "tenacity": "generate",
     "yaml": "document",
     "pydantic": "catalog values form",
     "pydantic_core": "wire form",
-    "PIL": "images inputs sandbox",
+    "PIL": "images inputs thumbs sandbox",
     "pybase64": "images wire sieve",
     "jinja2": "template",
     "filelock": "hold",
@@ -72,8 +73,8 @@ DOORS = {
     "tqdm": "commands",
     "rich": "commands",
     "click": "cli commands",
-    "starlette": "sandbox",
-    "uvicorn": "sandbox",
+    "starlette": "view sandbox",
+    "uvicorn": "view sandbox",
 }
 SQL_ROOMS = {
     "ledger",
@@ -86,6 +87,8 @@ SQL_ROOMS = {
     "shelf",
     "troubles",
     "adopt",
+    "album",
+    "charts",
     "dataset",
 }
 SQL = re.compile(

@@ -47,17 +47,16 @@ def command(
       batchgen report jobs/animals.yaml --html report.html     to look at: pictures, filters, plots
     """
     folder = find(run, runs)
-    ledger = folder.ledger
     if html:
         paper.write(folder, html)
         return
     if state:
-        details.show_tasks(ledger, TaskState(state), as_json, as_csv)
+        details.show_tasks(folder.ledger, TaskState(state), as_json, as_csv)
         return
     if attempts or task:
-        details.show_attempts(ledger, attempts or "all", task or "", as_json, as_csv)
+        details.show_attempts(folder.ledger, attempts or "all", task or "", as_json, as_csv)
         return
-    told = report.build(ledger)
+    told = report.build(folder.ledger)
     if as_json:
         click.echo(report.dumps(told))
         return

@@ -24,7 +24,9 @@ class Detail {
     this.found = found;
     this.#at = fromBehind ? Math.max(0, this.images.length - 1) : 0;
     this.#draw();
-    if (!this.isOpen) this.element.showModal();
+    if (this.isOpen) return;
+    this.element.showModal();
+    this.element.focus();
   }
 
   get images() {
@@ -164,17 +166,17 @@ class Detail {
   #asked(row, task, variant) {
     const axes = this.source.head.axes.map((axis) => [axis.name, valueOf(this.source.head, task, axis.name)]);
     const lines = [...axes, ["provider", variant.provider], ["model", variant.model], ["operation", variant.operation], ...Object.entries(variant.params)];
-    const once = new Map(lines.filter(([, value]) => value).reverse());
-    if (row.names) once.set("id", row.names.join(", "));
-    if (row.inputs) once.set("from", row.inputs.join(", "));
-    if (task.take > 1) once.set("made again", `take ${task.take}`);
-    return [...[...once].reverse(), ["key", task.key]];
+    if (row.names) lines.push(["id", row.names.join(", ")]);
+    if (row.inputs) lines.push(["from", row.inputs.join(", ")]);
+    if (task.take > 1) lines.push(["made again", `take ${task.take}`]);
+    const once = new Map(lines.filter(([, value]) => value));
+    return [...once, ["key", words(task.key, "code")]];
   }
 
   #file(image) {
     const src = this.source.full(image);
     const name = src ? make("a", { href: src, target: "_blank", rel: "noopener" }, words(image.path)) : words(image.path);
-    return [["file", name], ["pixels", `${image.width} × ${image.height}, ${image.format}, ${size(image.bytes)}`], ["sha256", image.sha256]];
+    return [["file", name], ["pixels", `${image.width} × ${image.height}, ${image.format}, ${size(image.bytes)}`], ["sha256", words(image.sha256, "code")]];
   }
 }
 

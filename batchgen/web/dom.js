@@ -8,7 +8,7 @@ function make(tag, properties = {}, ...children) {
     if (name.includes("-") || name === "role" || name === "for") element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return element;
 }
 
@@ -26,20 +26,30 @@ function words(text, tag = "bdi") {
 }
 
 const byId = (id) => document.getElementById(id);
-const put = (element, ...children) => element.replaceChildren(...children.flat().filter((each) => each !== null));
+const put = (element, ...children) => element.replaceChildren(...children.flat(Infinity).filter((each) => each !== null));
 const whole = new Intl.NumberFormat("en-US");
 const count = (number, noun) => `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 
 /** Four digits below a dollar, two above: $0.0053, $12.30. */
 function usd(value) {
-  const digits = value !== 0 && Math.abs(value) < 1 ? 4 : 2;
-  return `$${value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
+  return `$${fixed(value, value !== 0 && Math.abs(value) < 1 ? 4 : 2)}`;
 }
+
+const fixed = (value, digits) => value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 /** Between which the bill lies; one figure only where both are the same. */
 function between(low, high) {
   if (high === null) return "price not known";
   return usd(low) === usd(high) ? usd(high) : `${usd(low)} – ${usd(high)}`;
+}
+
+/** The same where room is scarce: $0.157–0.173. */
+function scarcely(low, high) {
+  if (high === null) return "$?";
+  if (high === 0) return "$0";
+  const digits = high < 0.01 ? 4 : high < 1 ? 3 : 2;
+  const [least, most] = [fixed(low, digits), fixed(high, digits)];
+  return least === most ? `$${most}` : `$${least}–${most}`;
 }
 
 function lasting(seconds) {
@@ -65,9 +75,9 @@ const STATES = {
   unknown: "unknown", dropped: "dropped", replaced: "replaced",
 };
 const SAYS = {
-  done: "their images are saved",
+  done: "its images are saved",
   refused: "the provider's safety system said no",
-  failed: "gave up, or can never work as they are",
+  failed: "it was given up, or can never work as it is",
   held: "perhaps paid, and no usable answer came: waiting for you",
   doing: "sent, or about to be",
   todo: "not sent yet",

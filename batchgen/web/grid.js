@@ -53,8 +53,16 @@ class Grid {
     const table = make("table", { className: across.length ? "headed" : "" }, this.#header(columns, across, down), body);
     table.style.setProperty("--columns", columns.length);
     put(this.element, table);
+    this.fit();
     if (focused) this.tile(focused)?.focus({ preventScroll: true });
     this.#rove();
+  }
+
+  /** Where it is too wide it moves by itself; else its header stays in sight as the page moves. */
+  fit() {
+    this.element.classList.remove("scrolls");
+    this.element.classList.toggle("scrolls", this.element.scrollWidth > this.element.clientWidth);
+    document.body.style.setProperty("--tools", `${byId("tools").offsetHeight}px`);
   }
 
   tile(seq) {
@@ -214,7 +222,7 @@ class Grid {
 
   #caption(task, state) {
     const parts = [];
-    if (task.attempts) parts.push(make("span", {}, between(task.low, task.high)));
+    if (task.attempts) parts.push(make("span", {}, scarcely(task.low, task.high)));
     if (task.seconds !== undefined) parts.push(make("span", {}, lasting(task.seconds)));
     const flags = [];
     const flag = (sign, says, kind = "") => flags.push(make("abbr", { className: kind, title: says, textContent: sign }));

@@ -57,7 +57,10 @@ class Page {
     Object.assign(this.state, change);
     if (change.choice) this.state.page = 0;
     this.#note();
-    if (change.tile) return document.body.style.setProperty("--tile", `${this.state.tile}px`);
+    if (change.tile) {
+      document.body.style.setProperty("--tile", `${this.state.tile}px`);
+      return this.grid.fit();
+    }
     this.#tell();
     return this.show();
   }
@@ -65,7 +68,9 @@ class Page {
   /** Draw the rows that are chosen; of two looks that overlap the later one counts. */
   async show() {
     const turn = ++this.turn;
-    const { choice, page, places } = this.state;
+    const { choice, page } = this.state;
+    // of what went wrong there is little in each row: beside each other it can be overlooked
+    const places = choice.states.length && !choice.states.includes("done") ? {} : this.state.places;
     try {
       const found = await this.source.rows(choice, page * this.head.page);
       if (turn !== this.turn) return;
@@ -151,6 +156,7 @@ class Page {
     for (const tab of byId("tabs").querySelectorAll("[data-view]")) tab.addEventListener("click", () => this.view(tab.dataset.view));
     byId("help-button").addEventListener("click", () => this.#help());
     byId("tools").addEventListener("submit", (event) => event.preventDefault());
+    window.addEventListener("resize", () => this.grid.fit());
     window.addEventListener("hashchange", () => {
       this.#recall();
       this.#tell();

@@ -59,10 +59,11 @@ function timeline(beats) {
 
 /** The hours below a timeline, and a stroke where it is cut. */
 function clock(spans) {
-  const text = (at, long) => new Date(at * 1000).toISOString().slice(...(long ? [5, 16] : [11, 16])).replace("T", " ");
   const y = HIGH - 6;
   const first = spans[0];
   const last = spans.at(-1);
+  const end = last.end - first.from < 1200 ? 19 : 16; // with seconds where it was soon over
+  const text = (at, long) => new Date(at * 1000).toISOString().slice(long ? 5 : 11, end).replace("T", " ");
   const days = new Date(first.from * 1000).toISOString().slice(0, 10) !== new Date(last.end * 1000).toISOString().slice(0, 10);
   return [
     ...spans.slice(1).map((span) => draw("line", { class: "cut", x1: span.x - BREAK / 2, x2: span.x - BREAK / 2, y1: 10, y2: HIGH - BOTTOM })),
@@ -93,6 +94,9 @@ function spendPlot(beats) {
   );
 }
 
+/** A step of time in whole units. */
+const every = (step) => (step < 60 ? `${step} s` : step < 3600 ? `${step / 60} min` : `${step / 3600} h`);
+
 /** How fast images came. */
 function pacePlot(beats) {
   const time = timeline(beats);
@@ -103,10 +107,10 @@ function pacePlot(beats) {
     draw(
       "rect",
       { class: "bar", x: time.place(at), y: y(rate(images)), width: Math.max(1, time.wide - 0.6), height: Math.max(0, y(0) - y(rate(images))) },
-      draw("title", {}, `${new Date(at * 1000).toISOString().slice(11, 19)} UTC: ${count(images, "image")} in ${lasting(beats.step)}`),
+      draw("title", {}, `${new Date(at * 1000).toISOString().slice(11, 19)} UTC: ${count(images, "image")} in ${every(beats.step)}`),
     ),
   );
-  return plot("Images per minute", `up to ${whole.format(Math.round(most))}, in steps of ${lasting(beats.step)}`, ...lines, ...time.marks, ...bars);
+  return plot("Images per minute", `up to ${whole.format(Math.round(most))}, in steps of ${every(beats.step)}`, ...lines, ...time.marks, ...bars);
 }
 
 /** A bar from low to high for each value of an axis, and a mark between. */

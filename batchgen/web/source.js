@@ -154,13 +154,14 @@ class Served {
   }
 
   rows(choice, offset) {
-    const asked = new URLSearchParams({ offset, text: choice.text, order: choice.order, states: choice.states.join(" ") });
+    const asked = new URLSearchParams({ offset, most: this.head.page, text: choice.text, order: choice.order, states: choice.states.join(" ") });
     for (const [name, value] of Object.entries(choice.axes)) asked.append("axis", JSON.stringify([name, value]));
     return this.get(`rows?${asked}`);
   }
 
   async task(seq) {
-    return this.get(`task/${seq}`);
+    const { row, detail } = await this.get(`task/${seq}`);
+    return { row, task: row.tasks[0], detail };
   }
 
   thumb(image) {

@@ -31,11 +31,18 @@ function money(cost) {
   ];
 }
 
+/** From when to when; a day that is the same is told once. */
+function span(start, end) {
+  const from = moment(start);
+  const to = moment(end);
+  return from.slice(0, 10) === to.slice(0, 10) ? `${from.replace(" UTC", "")} – ${to.slice(11)}` : `${from} – ${to}`;
+}
+
 function showSummary(head) {
   const { report } = head;
   document.title = `${report.job} – batchgen`;
   put(byId("job"), words(report.job, "span"));
-  const times = `${moment(report.started_at)} – ${moment(report.ended_at)}`;
+  const times = span(report.started_at, report.ended_at);
   const from = report.started_at ? times : "never run";
   put(byId("meta"), report.project ? [words(report.project), " · "] : [], from, " · ", words(head.run, "code"));
   const images = `of ${count(report.tasks.total, "task")}, ${size(report.images.bytes)}`;
