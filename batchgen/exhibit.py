@@ -13,7 +13,7 @@ from batchgen.report import Object, usd
 from batchgen.task import Params, Variant, canonical
 
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # seconds
-BEATS_MOST = 120  # steps that a plot shows
+BEATS_MOST = 60  # steps that a plot shows
 SAMPLE = "sample"  # what samples are called as an axis
 SAID_MOST = 300  # letters of an error in the grid; all of it stands beside its attempt
 Spec = Mapping[str, str]
@@ -120,11 +120,11 @@ def _figures(value: str, shares: Sequence[Share]) -> Object:
         "images": sum(share.images for share in shares),
         "low": usd(sum(share.spent.low for share in shares)),
         "high": None if unpriced else usd(sum(share.spent.high for share in shares)),
-        "seconds": [each / 10 for each in _quantiles(tenths, (0.1, 0.5, 0.9))],
+        "seconds": [each / 10 for each in quantiles(tenths, (0.1, 0.5, 0.9))],
     }
 
 
-def _quantiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[int]:
+def quantiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[int]:
     """The values below which so large a share of them lies; nothing where there are none."""
     found, total, ordered = list[int](), sum(counts.values()), sorted(counts)
     for share in shares if total else ():

@@ -96,8 +96,7 @@ class Glance:
         at_work = last is not None and not last["ended_at"] and working(last, self.folder)
         standing = control.standing(self.folder, control.name(last)) if last and at_work else control.Standing("")
         return {
-            "tasks": told["tasks"],
-            "cost": told["cost"],
+            "report": told,
             "working": at_work,
             "state": _state(last, at_work),
             "paused": standing.paused,

@@ -37,8 +37,10 @@ class Live {
   async #look() {
     try {
       const now = await this.source.get(`now?after=${this.#last}&most=${NEWEST}`);
-      showWork(now, this.source.head);
+      showWork(now);
       this.#land(now.newest);
+      Object.assign(this.source.head.report, now.report);
+      this.page.tally();
       this.#looks += 1;
       const busy = now.working || this.#worked;
       if (busy && this.#looks % HEAD === 0) {
@@ -73,8 +75,8 @@ class Live {
 const rest = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** How far the run is, what it may spend, what it waits for, and how its pace changed. */
-function showWork(now, head) {
-  const { tasks } = now;
+function showWork(now) {
+  const { tasks, cost } = now.report;
   const over = tasks.total - tasks.todo - tasks.doing;
   const share = tasks.total ? (100 * over) / tasks.total : 0;
   const kind = now.paused ? "paused" : now.working ? "" : "still";
@@ -92,9 +94,8 @@ function showWork(now, head) {
   say("Waits", ...now.waits);
   say("Set", ...now.set);
   say("Throttle", ...now.changes.slice(-6).reverse().map(([at, what]) => `${at.slice(11, 19)} UTC ${what}`));
-  put(byId("work"), line, budget(now.cost, now.budget), make("dl", { className: "work-lines" }, lines));
+  put(byId("work"), make("div", {}, line, budget(cost, now.budget)), make("dl", { className: "work-lines" }, lines));
   byId("work").hidden = false;
-  return head;
 }
 
 /** What is spent at least and at most, beside what may be. */

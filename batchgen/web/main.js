@@ -38,16 +38,21 @@ class Page {
 
   /** Everything but the rows. */
   summarize() {
-    showSummary(this.head);
+    this.tally();
     this.#tell();
   }
 
-  #tell() {
+  /** Totals, money and states. */
+  tally() {
+    showSummary(this.head);
     showStates(this.head, this.state.choice.states, (state) => {
       const { states } = this.state.choice;
       const others = states.filter((each) => each !== state);
       this.act({ choice: { ...this.state.choice, states: others.length < states.length ? others : [...states, state] } });
     });
+  }
+
+  #tell() {
     if (!byId("tools").contains(document.activeElement)) showTools(this.head, this.state, (change) => this.act(change));
     showPlots(this.head);
   }
@@ -61,7 +66,7 @@ class Page {
       document.body.style.setProperty("--tile", `${this.state.tile}px`);
       return this.grid.fit();
     }
-    this.#tell();
+    this.summarize();
     return this.show();
   }
 
@@ -159,7 +164,7 @@ class Page {
     window.addEventListener("resize", () => this.grid.fit());
     window.addEventListener("hashchange", () => {
       this.#recall();
-      this.#tell();
+      this.summarize();
       this.show();
     });
   }

@@ -153,10 +153,13 @@ class Served {
     this.head = await this.get("head");
   }
 
-  rows(choice, offset) {
+  async rows(choice, offset) {
     const asked = new URLSearchParams({ offset, most: this.head.page, text: choice.text, order: choice.order, states: choice.states.join(" ") });
     for (const [name, value] of Object.entries(choice.axes)) asked.append("axis", JSON.stringify([name, value]));
-    return this.get(`rows?${asked}`);
+    const found = await this.get(`rows?${asked}`);
+    const strange = found.rows.some((row) => row.tasks.some((task) => !(task.variant in this.head.variants)));
+    if (strange) await this.look();
+    return found;
   }
 
   async task(seq) {

@@ -59,6 +59,7 @@ function showStates(head, chosen, toggle) {
     return segment;
   });
   const always = ["done", "refused", "failed", "held", "unknown"];
+  const focused = byId("states").contains(document.activeElement) ? document.activeElement.dataset.state : "";
   const buttons = TOLD.filter((state) => counts[state] || always.includes(state) || chosen.includes(state)).map((state) => {
     const button = make(
       "button",
@@ -66,8 +67,10 @@ function showStates(head, chosen, toggle) {
       make("b", {}, whole.format(counts[state] ?? 0)),
       ` ${STATES[state]}`,
     );
+    button.dataset.state = state;
     button.addEventListener("click", () => toggle(state));
     return button;
   });
   put(byId("states"), make("div", { className: "shares", "aria-hidden": "true" }, segments), make("div", { className: "chips" }, buttons));
+  buttons.find((button) => button.dataset.state === focused)?.focus();
 }
