@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser import browser  # noqa: F401 - a fixture
 from canary import _shared_folders_hold_no_key, pytest_configure, pytest_runtest_makereport  # noqa: F401 - pytest's
 from hypothesis import settings
 from sandbox import child

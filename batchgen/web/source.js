@@ -88,13 +88,15 @@ class Embedded {
   async rows(choice, offset) {
     const page = this.head.page;
     const narrow = choice.text || choice.states.length || Object.keys(choice.axes).length || choice.order !== "manifest";
+    const { total } = this.head;
+    if (!narrow && offset >= total.rows) return { rows: [], total }; // blocks further on are of what is wanted no more
     if (!narrow) {
       if (!this.#block(offset / page)) await this.ready;
-      return { rows: this.#block(offset / page) ?? [], total: this.head.total };
+      return { rows: this.#block(offset / page) ?? [], total };
     }
     const found = this.#chosen(await this.#all(), choice);
-    const total = { rows: found.length, tasks: sum(found, (row) => row.tasks.length) };
-    return { rows: found.slice(offset, offset + page), total };
+    const tasks = sum(found, (row) => row.tasks.length);
+    return { rows: found.slice(offset, offset + page), total: { rows: found.length, tasks } };
   }
 
   #chosen(rows, choice) {
