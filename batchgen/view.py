@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchgen import adopt, album, exhibit, page
@@ -42,8 +42,15 @@ HEADERS = {
 }
 SCRIPTS = (*page.SCRIPTS, "live.js")
 KINDS = {".js": "text/javascript", ".css": "text/css"}
+ID_MOST = (1 << 63) - 1
 TEXT_MOST = 1000  # letters that are looked for
 PIECE = 1 << 16
+
+
+def _id(request: Request) -> int:
+    """Of a row; none has a higher one than SQLite can count."""
+    found: int = request.path_params["id"]
+    return min(found, ID_MOST)
 
 
 def _number(asked: QueryParams, name: str) -> int:
@@ -71,7 +78,7 @@ def _now(glance: Glance, asked: QueryParams) -> Response:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, RecursionError):
         name, value = json.loads(text)
         return str(name), str(value)
     return "", text
@@ -80,17 +87,18 @@ def _pair(text: str) -> tuple[str, str]:
 def application(folder: Folder, token: str) -> ASGIApp:
     """Answers those who know the token."""
     glance = Glance(folder)
+    at = f"/{token}"
     routes = [
-        Route("/", lambda request: Response(_page(), media_type="text/html")),
-        Route("/web/{name}", _asset),
-        Route("/head", lambda request: _json(glance.head())),
-        Route("/rows", lambda request: _rows(glance, request.query_params)),
-        Route("/now", lambda request: _now(glance, request.query_params)),
-        Route("/task/{seq:int}", lambda request: _json(glance.task(request.path_params["seq"]))),
-        Route("/thumb/{id:int}", partial(_thumbnail, glance)),
-        Route("/image/{id:int}", partial(_image, glance)),
+        Route(f"{at}/", lambda request: Response(_page(), media_type="text/html")),
+        Route(f"{at}/web/{{name}}", _asset),
+        Route(f"{at}/head", lambda request: _json(glance.head())),
+        Route(f"{at}/rows", lambda request: _rows(glance, request.query_params)),
+        Route(f"{at}/now", lambda request: _now(glance, request.query_params)),
+        Route(f"{at}/task/{{id:int}}", lambda request: _json(glance.task(_id(request)))),
+        Route(f"{at}/thumb/{{id:int}}", partial(_thumbnail, glance)),
+        Route(f"{at}/image/{{id:int}}", partial(_image, glance)),
     ]
-    inside = Starlette(routes=[Mount(f"/{token}", routes=routes)], exception_handlers={BatchgenError: _unreadable})
+    inside = Starlette(routes=routes, exception_handlers={BatchgenError: _unreadable})
     inside.router.redirect_slashes = False
     return Guard(inside, token)
 
@@ -120,14 +128,14 @@ def _unreadable(request: Request, error: Exception) -> Response:
 
 
 def _thumbnail(glance: Glance, request: Request) -> Response:
-    picture = glance.picture(request.path_params["id"])
+    picture = glance.picture(_id(request))
     data = glance.thumbnail(picture) if picture else b""
     return Response(data, media_type="image/webp") if data else Response(status_code=404)
 
 
 def _image(glance: Glance, request: Request) -> Response:
     """The file that the ledger names, as an image and nothing else; no link leads out of the folder."""
-    picture = glance.picture(request.path_params["id"])
+    picture = glance.picture(_id(request))
     if picture is None or picture.format not in EXTENSIONS:
         return Response(status_code=404)
     pieces = _pieces(glance.folder.images, picture.path)

@@ -21,6 +21,10 @@ class Tab:
     asked: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
+    def dismiss(self, dialog: Any) -> None:
+        self.said.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     def open(self, url: str, wait: str = ".tile") -> "Tab":
         self.page.goto(url)
         self.page.wait_for_selector(wait)
@@ -63,7 +67,7 @@ class Browser:
         context.on("request", lambda asked: None if asked.url.startswith("data:") else tab.asked.append(asked.url))
         tab.page.on("console", lambda said: tab.said.append(said.text) if said.type in ("error", "warning") else None)
         tab.page.on("pageerror", lambda error: tab.said.append(str(error)))
-        tab.page.on("dialog", lambda dialog: (tab.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        tab.page.on("dialog", tab.dismiss)
         return tab
 
 

@@ -1,9 +1,9 @@
 "use strict";
 // The page that is served: what the run does now, looked at again and again.
 
-const LOOK = 2000; // milliseconds between two looks at the run
+const LOOK = 1000; // milliseconds between two looks at the run
 const ROWS = 3; // looks until the rows are asked for again
-const HEAD = 8; // looks until everything is
+const HEAD = 10; // looks until everything is
 const NEWEST = 24; // images that landed last
 const BACKLOG = 400; // letters of what a lane told
 
