@@ -67,7 +67,7 @@ class Browser:
         context.on("request", lambda asked: None if asked.url.startswith("data:") else tab.asked.append(asked.url))
         tab.page.on("console", lambda said: tab.said.append(said.text) if said.type in ("error", "warning") else None)
         tab.page.on("pageerror", lambda error: tab.said.append(str(error)))
-        tab.page.on("dialog", tab.dismiss)
+        tab.page.on("dialog", lambda dialog: tab.dismiss(dialog))
         return tab
 
 
