@@ -213,10 +213,12 @@ def closeups(db: sqlite3.Connection, tasks: Collection[int]) -> dict[int, Closeu
     sendings = _by_task(_among(db, sql, tasks, "ORDER BY a.task, a.seq"), _sending)
     sql = f"SELECT i.task, {PICTURE} FROM images i WHERE i.state <> 'saved' AND i.task"
     flawed = _by_task(_among(db, sql, tasks, "ORDER BY i.task, i.id"), _picture)
-    gone = STATES["replaced"]
-    sql = f"SELECT n.seq, t.seq FROM tasks t JOIN tasks n ON n.key = t.wanted WHERE {gone} AND n.seq"
-    replaces = _by_task(_among(db, sql, tasks, "ORDER BY n.seq, t.seq"), lambda row: int(row[0]))
-    return {seq: Closeup(sendings.get(seq, ()), flawed.get(seq, ()), replaces.get(seq, ())) for seq in tasks}
+    keys: dict[str, int] = dict(_among(db, "SELECT key, seq FROM tasks WHERE seq", tasks))
+    sql = "SELECT t.wanted, t.seq FROM tasks t WHERE t.wanted <> 'yes' AND t.wanted"
+    replaces: dict[int, list[int]] = {}
+    for key, old in _among(db, sql, keys):
+        replaces.setdefault(keys[key], []).append(old)
+    return {seq: Closeup(sendings.get(seq, ()), flawed.get(seq, ()), (*replaces.get(seq, ()),)) for seq in tasks}
 
 
 def newest(db: sqlite3.Connection, after: int, most: int) -> list[Picture]:
