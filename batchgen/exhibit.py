@@ -7,7 +7,7 @@ from itertools import groupby
 
 from batchgen import books, charts, report
 from batchgen.album import Closeup, Frame, Picture, Sending, Strip
-from batchgen.charts import Share
+from batchgen.charts import Beat, Share
 from batchgen.folder import Folder
 from batchgen.report import Object, usd
 from batchgen.task import Params, Variant, canonical
@@ -26,7 +26,8 @@ def head(folder: Folder) -> Object:
     with books.reading(folder.ledger) as db:
         variants, shares, samples = charts.variants(db), charts.shares(db), charts.samples(db)
         step = _step(charts.worked(db))
-        beats, unknown = charts.beats(db, step), charts.doubtful(db)
+        step, beats = _coarser(step, charts.beats(db, step))
+        unknown = charts.doubtful(db)
     axes = _axes(variants, shares)
     run = folder.path.absolute()
     return {
@@ -44,6 +45,23 @@ def head(folder: Folder) -> Object:
 def _step(worked: float) -> int:
     """The finest one of which a plot can show all."""
     return next((step for step in STEPS if worked / step <= BEATS_MOST), STEPS[-1])
+
+
+def _coarser(step: int, beats: list[Beat]) -> tuple[int, list[Beat]]:
+    """The beats in steps so large that a plot can show them: what was adopted may lie between runs."""
+    for wider in STEPS[STEPS.index(step) + 1 :]:
+        if len(beats) <= 2 * BEATS_MOST:
+            break
+        together: dict[int, list[Beat]] = {}
+        for each in beats:
+            together.setdefault(each.at // wider * wider, []).append(each)
+        step, beats = wider, [_sum(at, some) for at, some in together.items()]
+    return step, beats
+
+
+def _sum(at: int, beats: Sequence[Beat]) -> Beat:
+    images, low, high = (sum(getattr(each, name) for each in beats) for name in ("images", "low", "high"))
+    return Beat(at, images, low, high)
 
 
 def _axes(variants: Mapping[int, Variant], wanted: Iterable[int]) -> dict[str, list[str]]:

@@ -49,7 +49,7 @@ function scarcely(low, high) {
   if (high === 0) return "$0";
   const digits = high < 0.01 ? 4 : high < 1 ? 3 : 2;
   const [least, most] = [fixed(low, digits), fixed(high, digits)];
-  return least === most ? `$${most}` : `$${least}–${most}`;
+  return least === most ? `$${most}` : `$${low === 0 ? 0 : least}–${most}`;
 }
 
 function lasting(seconds) {

@@ -45,7 +45,8 @@ function showSummary(head) {
   const times = span(report.started_at, report.ended_at);
   const from = report.started_at ? times : "never run";
   put(byId("meta"), report.project ? [words(report.project), " · "] : [], from, " · ", words(head.run, "code"));
-  const images = `of ${count(report.tasks.total, "task")}, ${size(report.images.bytes)}`;
+  const weight = report.images.bytes ? `, ${size(report.images.bytes)}` : "";
+  const images = `of ${count(report.tasks.total, "task")}${weight}`;
   const missing = report.images.missing ? `, ${whole.format(report.images.missing)} missing from their answers` : "";
   put(byId("figures"), figure("Images", whole.format(report.images.saved), images + missing, "images"), money(report.cost));
 }
