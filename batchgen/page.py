@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from batchgen import album, books, disk, exhibit, records, thumbs
-from batchgen.album import Choice, Mark
+from batchgen.album import Choice, Mark, Picture
 from batchgen.errors import UsageError
 from batchgen.folder import Folder
 
@@ -136,12 +136,16 @@ def _write_block(out: Write, folder: Folder, block: Block, twins: Mapping[str, i
         frames = [frame for strip in strips for frame in strip.frames]
         closeups = album.closeups(db, [frame.seq for frame in frames])
     pictures = [picture for frame in frames for picture in frame.pictures]
-    small = [*thumbs.all_of(folder, pictures, _base64 if embedded else bool)]
+    small = [*thumbs.of_all(folder, pictures, _inside if embedded else thumbs.kept)]
     out(_data(f"rows-{block.number}", [exhibit.row(strip, twins) for strip in strips]))
     if embedded:
         out(_data(f"thumbs-{block.number}", small))
     out(_data(f"details-{block.number}", {seq: exhibit.closeup(each) for seq, each in closeups.items()}))
     return len(pictures), sum(not each for each in small)
+
+
+def _inside(folder: Folder, picture: Picture) -> str:
+    return _base64(thumbs.thumbnail(folder, picture))
 
 
 def _base64(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """Small pictures of a run's images, as WebP: made once, and kept in its folder under the image's sha256."""
 
+import hashlib
 import io
 import os
 import re
@@ -39,17 +40,24 @@ def thumbnail(folder: Folder, picture: Picture) -> bytes:
         if _is_whole(data := file.read(BYTES_MOST)):
             return data
     with suppress(OSError, images.Broken), adopt.opened(folder.images, picture.path) as file:
-        made = _drawn(file.read(BYTES_MOST + 1))
-        with suppress(OSError):  # it can be made again
-            _keep(folder.path, path(picture), made)
+        data = file.read(BYTES_MOST + 1)
+        made = _drawn(data)
+        if hashlib.sha256(data).hexdigest() == picture.sha256:  # else it is of what somebody has put there
+            with suppress(OSError):  # it can be made again
+                _keep(folder.path, path(picture), made)
         return made
     return b""
 
 
-def all_of(folder: Folder, pictures: Iterable[Picture], use: Callable[[bytes], T]) -> Iterator[T]:
-    """What `use` makes of each thumbnail, in their order; a few are made at a time."""
+def kept(folder: Folder, picture: Picture) -> bool:
+    """Whether its thumbnail lies in the folder, made now if need be. Blocks."""
+    return bool(thumbnail(folder, picture)) and os.path.isfile(folder.path / path(picture))
+
+
+def of_all(folder: Folder, pictures: Iterable[Picture], of_one: Callable[[Folder, Picture], T]) -> Iterator[T]:
+    """The same of many, in their order; a few are made at a time."""
     with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(lambda each: use(thumbnail(folder, each)), pictures)
+        yield from pool.map(lambda each: of_one(folder, each), pictures)
 
 
 def _is_whole(data: bytes) -> bool:

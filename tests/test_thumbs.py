@@ -74,6 +74,13 @@ def test_one_that_is_not_whole_is_made_again(folder: Folder) -> None:
         assert (folder.path / thumbs.path(otter)).read_bytes() == small
 
 
+def test_of_a_file_that_was_changed_none_is_kept(folder: Folder) -> None:
+    otter = picture(folder, drawn())
+    (folder.images / otter.path).write_bytes(drawn(size=(256, 64)))
+    assert shape(thumbs.thumbnail(folder, otter)) == ("WEBP", (256, 64))
+    assert not (folder.path / thumbs.NAME).exists()
+
+
 def bomb(width: int, height: int) -> bytes:
     """A small PNG, whole by its checksums, that says it is that large."""
 
@@ -122,4 +129,4 @@ def test_nothing_is_written_where_a_link_leads(folder: Folder, tmp_path: Path) -
 def test_many_are_made_in_their_order(folder: Folder) -> None:
     pictures = [picture(folder, drawn(size=(300 + at, 100)), f"{at}.png") for at in range(6)]
     pictures.insert(3, picture(folder, b"junk", "junk.png"))
-    assert list(thumbs.all_of(folder, pictures, bool)) == [True, True, True, False, True, True, True]
+    assert list(thumbs.of_all(folder, pictures, thumbs.kept)) == [True, True, True, False, True, True, True]

@@ -14,19 +14,20 @@ function varying(head) {
 
 /** Where each axis goes unless somebody says otherwise: across, as long as that fits. */
 function usualPlaces(head) {
-  const places = {};
   let columns = 1;
   let rows = 1;
-  for (const { name, values } of varying(head)) {
+  const place = ({ name, values }) => {
     if (columns * values.length <= ACROSS_MOST) {
-      places[name] = "across";
       columns *= values.length;
-    } else if (rows * values.length <= DOWN_MOST) {
-      places[name] = "down";
+      return [name, "across"];
+    }
+    if (rows * values.length <= DOWN_MOST) {
       rows *= values.length;
-    } else places[name] = "inside";
-  }
-  return places;
+      return [name, "down"];
+    }
+    return [name, "inside"];
+  };
+  return Object.fromEntries(varying(head).map(place));
 }
 
 class Grid {

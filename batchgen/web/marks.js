@@ -1,13 +1,15 @@
 "use strict";
 // What is marked to be made again: keys of tasks, kept in this browser, and the command that makes them.
 
+const KEY = /^[a-z2-7]{16}$/; // of a task; a ledger that holds another one puts no word into a shell
+
 class Marks {
   #keys = new Set();
 
   constructor(run, redo, changed) {
     Object.assign(this, { redo, changed, place: `batchgen marks ${run}` });
     try {
-      for (const key of JSON.parse(localStorage.getItem(this.place) ?? "[]")) if (/^[a-z2-7]+$/.test(key)) this.#keys.add(key);
+      for (const key of JSON.parse(localStorage.getItem(this.place) ?? "[]")) if (KEY.test(key)) this.#keys.add(key);
     } catch {
       // a browser that keeps nothing, or what somebody else has left there
     }
@@ -18,7 +20,7 @@ class Marks {
   }
 
   toggle(key) {
-    if (!this.#keys.delete(key)) this.#keys.add(key);
+    if (!this.#keys.delete(key) && KEY.test(key)) this.#keys.add(key);
     this.#keep();
   }
 

@@ -12,6 +12,7 @@ function suits(head, task, choice) {
 function valueOf(head, task, name) {
   const at = head.axes.findIndex((each) => each.name === name);
   const axis = head.axes[at];
+  if (!axis) return "";
   if (axis.samples) return String(task.sample ?? 1);
   return axis.values[head.variants[task.variant].at[at]] ?? "";
 }
