@@ -32,6 +32,7 @@ function usualPlaces(head) {
 
 class Grid {
   #tiles = new Map();
+  #shown = "";
 
   constructor(source, marks, open) {
     Object.assign(this, { source, marks, open });
@@ -44,6 +45,9 @@ class Grid {
 
   /** Draw these rows; what has not changed keeps its element, and with it the focus. */
   show(rows, choice, places) {
+    const spelled = JSON.stringify([rows, choice, places, this.head.axes]);
+    if (spelled === this.#shown) return;
+    this.#shown = spelled;
     const named = (place) => varying(this.head).map((axis) => axis.name).filter((name) => (places[name] ?? "inside") === place);
     const [across, down, inside] = PLACES.map(named);
     const focused = document.activeElement?.dataset?.seq;
@@ -61,8 +65,10 @@ class Grid {
 
   /** Where it is too wide it moves by itself; else its header stays in sight as the page moves. */
   fit() {
+    const left = this.element.scrollLeft;
     this.element.classList.remove("scrolls");
     this.element.classList.toggle("scrolls", this.element.scrollWidth > this.element.clientWidth);
+    this.element.scrollLeft = left;
     document.body.style.setProperty("--tools", `${byId("tools").offsetHeight}px`);
   }
 
@@ -180,6 +186,7 @@ class Grid {
 
   mark(tile, key) {
     tile.classList.toggle("marked", this.marks.has(key));
+    tile.ariaDescription = this.marks.has(key) ? "marked" : null;
   }
 
   #tile(task, row, across, inside) {
