@@ -132,10 +132,11 @@ class Embedded {
     return data ? `data:image/webp;base64,${data}` : "";
   }
 
-  /** Where it lies itself, seen from this page; nothing where its path leads out of the run's folder. */
+  /** Where it lies itself, seen from this page; nothing where its path leads out of the run's folder, or to no image. */
   full(image) {
     const parts = image.path.split("/");
-    return parts.includes("..") ? "" : `${this.head.folder}images/${parts.map(encodeURIComponent).join("/")}`;
+    const safe = !parts.includes("..") && /\.(png|jpg|webp|gif)$/.test(image.path);
+    return safe ? `${this.head.folder}images/${parts.map(encodeURIComponent).join("/")}` : "";
   }
 }
 
