@@ -49,14 +49,17 @@ def command(
     folder = find(run, runs)
     if html:
         paper.write(folder, html)
-        return
-    if state:
+    elif state:
         details.show_tasks(folder.ledger, TaskState(state), as_json, as_csv)
-        return
-    if attempts or task:
+    elif attempts or task:
         details.show_attempts(folder.ledger, attempts or "all", task or "", as_json, as_csv)
-        return
-    told = report.build(folder.ledger)
+    else:
+        show(folder.ledger, by, as_json, as_csv)
+
+
+def show(ledger: Path, by: str | None, as_json: bool, as_csv: bool) -> None:
+    """The whole, summed by columns, as JSON, CSV, or a table and the sums."""
+    told = report.build(ledger)
     if as_json:
         click.echo(report.dumps(told))
         return
