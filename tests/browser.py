@@ -27,7 +27,7 @@ class Tab:
 
     def open(self, url: str, wait: str = ".tile") -> "Tab":
         self.page.goto(url)
-        self.page.wait_for_selector(wait)
+        self.page.wait_for_selector(wait, state="attached")
         return self
 
     def keys(self, *keys: str) -> None:
