@@ -201,7 +201,7 @@ def test_every_task_has_its_place_and_its_word(tab: Tab) -> None:
     assert tab.count(".tile") == 11
     assert tab.texts(".tile .word b") == ["held", "failed", *["refused"] * 4]
     assert "Invalid value" in tab.text(".tile.is-failed")
-    assert tab.texts(".chip") == ["5 done", "4 refused", "1 failed", "1 held", "1 unknown", "1 replaced"]
+    assert tab.texts(".chip") == ["5 done", "4 refused", "1 failed", "1 held", "1 perhaps paid", "1 replaced"]
     tab.eventually(LOADED)
     assert tab.count(".tile img") == 5
 

@@ -72,7 +72,7 @@ const brief = (text, most) => (text.length > most ? `${text.slice(0, most)}…` 
 
 const STATES = {
   done: "done", refused: "refused", failed: "failed", held: "held", doing: "on the way", todo: "to do",
-  unknown: "unknown", dropped: "dropped", replaced: "replaced",
+  unknown: "perhaps paid", dropped: "dropped", replaced: "replaced",
 };
 const SAYS = {
   done: "its images are saved",
