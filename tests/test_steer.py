@@ -121,7 +121,7 @@ def test_a_paused_run_finishes_what_is_open_waits_and_goes_on(bad: Start) -> Non
 
 
 def test_a_lane_that_grows_shrinks_without_cutting_anything(bad: Start) -> None:
-    world, job = slow(bad, images=24)
+    world, job = slow(bad, images=60)
     open_: list[int] = []
 
     def meanwhile() -> None:
@@ -129,12 +129,13 @@ def test_a_lane_that_grows_shrinks_without_cutting_anything(bad: Start) -> None:
         eventually(lambda: world.sandbox.stats()["open"] == 8)
         assert told(world, concurrency=1) == "concurrency 8 → 1"
         eventually(lambda: job.progress.open <= 1)  # those that were on their way end by themselves
-        while job.progress.over < 23:
+        for _ in range(40):
             open_.append(job.progress.open)
             time.sleep(0.02)
+        assert told(world, concurrency=24) == "concurrency 1 → 24"
 
     assert (run(job, meanwhile).exit_code, max(open_, default=1)) == (0, 1)
-    assert world.attempts() == ["paid"] * 24
+    assert world.attempts() == ["paid"] * 60
     world.check_equal_to_the_bill()
 
 
