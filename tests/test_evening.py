@@ -38,3 +38,8 @@ def test_pictures_that_are_marked_on_the_page_are_made_again_and_the_dataset_hol
     assert (len(world.charges()), report["not_wanted"]) == (47, {"dropped": 0, "replaced": 7})
     world.check_equal_to_the_bill()
     assert world.command("verify", "otters.yaml").returncode == 0
+    assert world.command("report", "otters.yaml", "--html", "report.html").returncode == 0
+    tab.page.reload()
+    tab.page.wait_for_selector(".tile")
+    assert tab.count(".tile.marked") == 0, "what was made again is marked no more"
+    tab.check_quiet(url(world.folder))

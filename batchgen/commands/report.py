@@ -47,6 +47,8 @@ def command(
       batchgen report jobs/animals.yaml --html report.html     to look at: pictures, filters, plots
     """
     folder = find(run, runs)
+    if html and (as_json or as_csv):
+        raise UsageError("--html writes a page: leave out --json and --csv")
     if html:
         paper.write(folder, html)
     elif state:

@@ -25,7 +25,9 @@ class Page {
   }
 
   async begin() {
-    this.marks = new Marks(this.head.run, this.head.redo, () => this.grid.tiles().forEach((tile) => this.grid.mark(tile, tile.dataset.key)));
+    const { run, redo, report } = this.head;
+    const again = () => this.grid.tiles().forEach((tile) => this.grid.mark(tile, tile.dataset.key));
+    this.marks = new Marks(run, report.not_wanted.replaced, redo, again);
     this.grid = new Grid(this.source, this.marks, (seq) => this.detail.open(seq));
     this.detail = new Detail(this.source, this.marks, (seq, by) => this.#step(seq, by));
     this.state.places = usualPlaces(this.head);

@@ -6,8 +6,9 @@ const KEY = /^[a-z2-7]{16}$/; // of a task; a ledger that holds another one puts
 class Marks {
   #keys = new Set();
 
-  constructor(run, redo, changed) {
-    Object.assign(this, { redo, changed, place: `batchgen marks ${run}` });
+  /** Once any of them was made again, what is marked is over: `replaced` tells of that. */
+  constructor(run, replaced, redo, changed) {
+    Object.assign(this, { redo, changed, place: `batchgen marks ${replaced} ${run}` });
     try {
       for (const key of JSON.parse(localStorage.getItem(this.place) ?? "[]")) if (KEY.test(key)) this.#keys.add(key);
     } catch {
