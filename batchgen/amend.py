@@ -46,7 +46,7 @@ class Amendment:
 
 def named(keys: Sequence[str], changes: Changes, note: str) -> list[Record]:
     """What is asked for on the command line."""
-    return [Record("--set", {TASK: key, **changes, NOTE: note}) for key in dict.fromkeys(keys)]
+    return [Record("redo", {TASK: key, **changes, NOTE: note}) for key in dict.fromkeys(keys)]
 
 
 def listed(file: Path) -> list[Record]:
@@ -133,8 +133,8 @@ def _problems(
         if not wanted:
             yield f"{fix.where}: no task of this run has the key {key}: keys stand at the end of each image's name"
         elif key in manifest.fixes:
-            where = manifest.fixes[key].where
-            yield f"{fix.where}: {key} has a fix already, at {where}: change that, or name the task that it made"
+            made = f", or name its new task, {wanted}" if wanted not in ("yes", "waived", "dropped", "forgone") else ""
+            yield f"{fix.where}: {key} has a fix already, at {manifest.fixes[key].where}: change that{made}"
         elif wanted in ("dropped", "forgone"):
             yield f"{fix.where}: {key} is not asked for any more: put it back into the manifest first"
         elif wanted not in ("yes", "waived"):

@@ -85,8 +85,9 @@ def _fix(record: Record, providers: Sequence[Provider]) -> tuple[str, Fix]:
     cells = {name: value.strip() for name, value in record.variables.items()}
     if record.wrong:
         raise ValueError(record.wrong)
-    key = cells.pop(TASK, "")
-    if not key:
+    if TASK not in cells:
+        raise ValueError(f"there is no column {TASK}: it holds the key at the end of an image's name")
+    if not (key := cells.pop(TASK)):
         raise ValueError(f"the column {TASK} is empty: it holds the key at the end of an image's name")
     cells.pop(NOTE, None)
     prompt = cells.pop(PROMPT, "").replace("\r\n", "\n").replace("\r", "\n")

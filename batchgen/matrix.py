@@ -12,11 +12,13 @@ from batchgen.endpoint import Doors
 from batchgen.parameters import Setting
 from batchgen.problems import Problems, nearest, not_a_list, not_one_of, shown
 from batchgen.task import canonical
+from batchgen.text import clean
 
 LOC = ("matrix",)
 EXCLUDE = (*LOC, "exclude")
 INCLUDE = (*LOC, "include")
 NO_AXIS = ("exclude", "include")
+REPORTED = {"tasks", "images", "input_tokens", "output_tokens", "paid", "low", "high", "share", "sample", "prompt"}
 COMBINATIONS_MOST = 100_000
 
 
@@ -141,6 +143,9 @@ class _Reader:
 
     def axis(self, name: str, raw: object) -> Axis:
         loc = (*LOC, name)
+        if clean(name) != name or name in REPORTED:
+            says = "is a column of reports" if name in REPORTED else "holds characters that cannot be seen"
+            self.problems.add(loc, f"an axis needs another name: {shown(clean(name))} {says}", key=True)
         if not isinstance(raw, list):
             self.problems.add(loc, not_a_list(raw, self.problems.document.text(loc, raw)))
             return Axis(name, (), whole=False)

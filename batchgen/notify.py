@@ -31,6 +31,7 @@ EVERY = 2.0  # seconds between two looks
 PATIENCE = 10.0  # seconds for one notice, whatever it is told to
 SECOND = 1.0  # seconds before the second and last try
 REASON_MOST = 300  # letters
+HARMLESS = str.maketrans("<>@", "‹›＠")  # what a provider says may call nobody in a chat, and lead nobody anywhere
 KINDS = {"text": "text/plain; charset=utf-8", "json": "application/json"}
 log = logging.getLogger("batchgen")
 
@@ -72,6 +73,8 @@ class Herald:
             self._due.clear()
 
     async def _end(self, exit_code: int, reason: str) -> None:
+        if exit_code in (0, 3) and not self.progress.lanes:  # there was nothing to do, as the last run has told
+            return
         self._look()
         known = any(lane.blocked for lane in self.progress.lanes)  # and was told, or is due
         self._due |= dict.fromkeys(endings(exit_code, reason, known), reason)
@@ -87,7 +90,7 @@ class Herald:
             return
         tallies = await self._tallies()
         reason = reason or "; ".join(self._due[event] for event in events)
-        said = cut(redact.redact(clean(reason), self._secrets()), REASON_MOST)
+        said = cut(redact.redact(clean(reason), self._secrets()), REASON_MOST).translate(HARMLESS)
         body = Notice(self.manifest.name, events, said, exit_code, tallies, self.pretend).body(told.format)
         async with anyio.create_task_group() as tasks:
             if told.url_env:
@@ -138,7 +141,7 @@ def lacks(manifest: Manifest, environ: Mapping[str, str]) -> Iterator[str]:
         if not url.lower().startswith(("https://", "http://")):
             yield f"notify: {told.url_env} {'holds no URL such as https://host/…' if url else 'is not set'}"
     if told and told.command and not _found(told.command[0], manifest.folder, environ):
-        yield f"notify: there is no command {told.command[0]}"
+        yield f"notify: there is no command {told.command[0]}; paths begin in {manifest.folder.absolute()}"
 
 
 def _found(word: str, folder: Path, environ: Mapping[str, str]) -> bool:

@@ -108,7 +108,8 @@ def lines(plan: Plan) -> list[str]:
         told += [_asked(plan)]
     told += [change(plan), *(f"         {cause}" for cause in plan.survey.causes)]
     if ended := plan.survey.tasks - plan.survey.done - plan.survey.todo:
-        told += [f"         {count(ended, 'task')} ended without an image: batchgen retry tries again, drop gives up"]
+        ways = "retry tries again, redo changes prompts, drop gives up"
+        told += [f"         {count(ended, 'task')} ended without an image: {ways}"]
     if plan.survey.todo:
         told += [f"Cost     {_cost(plan)}", *_budget(plan), f"Time     {_time(plan)}"]
         told += [f"Disk     about {size(plan.bytes)}; {size(plan.free)} free"]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from urllib.parse import quote
 
 from batchgen import album, books, disk, exhibit, records, thumbs
 from batchgen.album import Choice, Mark, Picture
+from batchgen.books import Connection
 from batchgen.errors import UsageError
 from batchgen.folder import Folder
+from batchgen.report import Object
 
 STYLE = "page.css"
 SCRIPTS = ("dom.js", "source.js", "grid.js", "detail.js", "plots.js", "summary.js", "marks.js", "tools.js", "main.js")
@@ -58,50 +61,75 @@ def asset(name: str) -> str:
 
 def write(folder: Folder, target: Path, tick: Callable[[int], object]) -> Written:
     """Put the page at `target`, whole; ticks with each block of images. UsageError where that is something else."""
-    _check(target)
-    told: dict[str, Any] = exhibit.head(folder)
+    _check(folder, target)
+    _make_thumbnails(folder, tick)  # first, so that the one look at the ledger that all of the page comes from is short
     with books.reading(folder.ledger) as db:
         rows, tasks = album.count(db, WANTED)
         wanted, gone, twins = album.marks(db, WANTED), album.marks(db, GONE), album.twins(db)
-    most = rows_a_page(rows, tasks)
-    blocks = [*_blocks(wanted, WANTED, most)]
-    every = blocks + [*_blocks(gone, GONE, most, len(blocks))]
-    embedded = told["report"]["images"]["saved"] <= EMBEDDED_MOST
-    head = {
-        **told,
-        "made_at": records.now(),
-        "page": most,
-        "blocks": len(every),
-        "total": {"rows": rows, "tasks": tasks},
-        "folder": _relative(folder.path, target),
-        "embedded": embedded,
-    }
-    images = bare = 0
-    with _whole(target) as out:
-        before, after = _frame()
-        out(before + _data("head", head))
-        for block in every or [Block(0, WANTED, ())]:
-            shown, lacking = _write_block(out, folder, block, twins, embedded)
-            images, bare = images + shown, bare + lacking
-            tick(shown)
-            if not block.number:  # what is shown first is shown before the rest is read
-                out(_scripts())
-        out(after)
+        told: dict[str, Any] = exhibit.head(folder)  # it may be newer: it knows all that the rows may name
+        most = rows_a_page(rows, tasks)
+        blocks = [*_blocks(wanted, WANTED, most)]
+        every = blocks + [*_blocks(gone, GONE, most, len(blocks))]
+        embedded = told["report"]["images"]["saved"] <= EMBEDDED_MOST
+        head = {
+            **told,
+            "made_at": records.now(),
+            "page": most,
+            "blocks": len(every),
+            "total": {"rows": rows, "tasks": tasks},
+            "folder": _relative(folder.path, target),
+            "embedded": embedded,
+        }
+        with _whole(target) as out:
+            images, bare = _write(out, db, folder, head, every or [Block(0, WANTED, ())], twins)
     return Written(images, bare, embedded)
 
 
-def _check(target: Path) -> None:
+def _make_thumbnails(folder: Folder, tick: Callable[[int], object]) -> None:
+    with books.reading(folder.ledger) as db:
+        rows, tasks = album.count(db, WANTED)
+        marks = [(choice, album.marks(db, choice)) for choice in (WANTED, GONE)]
+    for choice, some in marks:
+        for block in _blocks(some, choice, rows_a_page(rows, tasks)):
+            with books.reading(folder.ledger) as db:
+                strips = album.strips(db, block.choice, block.marks)
+            pictures = [picture for strip in strips for frame in strip.frames for picture in frame.pictures]
+            tick(sum(1 for _ in thumbs.of_all(folder, pictures, thumbs.kept)))
+
+
+def _write(
+    out: Write, db: Connection, folder: Folder, head: Object, blocks: Sequence[Block], twins: Mapping[str, int]
+) -> tuple[int, int]:
+    """All of it; how many images there are, and how many have no thumbnail."""
+    before, after = _frame()
+    out(before + _data("head", head))
+    images = bare = 0
+    for block in blocks:
+        shown, lacking = _write_block(out, db, folder, block, twins, bool(head["embedded"]))
+        images, bare = images + shown, bare + lacking
+        if not block.number:  # what is shown first is shown before the rest is read
+            out(_scripts())
+    out(after)
+    return images, bare
+
+
+def _check(folder: Folder, target: Path) -> None:
     """UsageError where the page cannot be put there, or would take the place of what is none."""
     if not target.parent.is_dir():
         raise UsageError(f"--html {target}: there is no folder {target.parent}")
+    for own in (folder.images, folder.spool, folder.path / thumbs.NAME):
+        if target.resolve().is_relative_to(own.resolve()):
+            raise UsageError(f"--html {target}: {own} is the run's own: give another place")
     try:
-        with open(target, "rb") as file:
-            beginning = file.read(1 << 10)
+        handle = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            plain = stat.S_ISREG(os.fstat(handle).st_mode)
+            beginning = file.read(1 << 10) if plain else b""
     except FileNotFoundError:
         return
     except OSError as error:
         raise UsageError(f"--html {target}: {error.strerror}") from None
-    if beginning and OURS.encode() not in beginning:
+    if not plain or (beginning and OURS.encode() not in beginning):
         raise UsageError(f"--html {target}: another file stands there, which is no report page: it is kept")
 
 
@@ -111,7 +139,8 @@ def _whole(target: Path) -> Iterator[Write]:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     with disk.storage("the page"):
         try:
-            with open(part, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            handle = os.open(part, disk.NEW, 0o644)
+            with open(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
                 yield file.write
             os.replace(part, target)
         finally:
@@ -129,12 +158,13 @@ def _blocks(marks: Sequence[Mark], choice: Choice, most: int, first: int = 0) ->
         yield Block(number, choice, marks[at : at + most])
 
 
-def _write_block(out: Write, folder: Folder, block: Block, twins: Mapping[str, int], embedded: bool) -> tuple[int, int]:
+def _write_block(
+    out: Write, db: Connection, folder: Folder, block: Block, twins: Mapping[str, int], embedded: bool
+) -> tuple[int, int]:
     """The rows, their thumbnails and what is known of each task; how many images, and how many have no thumbnail."""
-    with books.reading(folder.ledger) as db:
-        strips = album.strips(db, block.choice, block.marks)
-        frames = [frame for strip in strips for frame in strip.frames]
-        closeups = album.closeups(db, [frame.seq for frame in frames])
+    strips = album.strips(db, block.choice, block.marks)
+    frames = [frame for strip in strips for frame in strip.frames]
+    closeups = album.closeups(db, [frame.seq for frame in frames])
     pictures = [picture for frame in frames for picture in frame.pictures]
     small = [*thumbs.of_all(folder, pictures, _inside if embedded else thumbs.kept)]
     out(_data(f"rows-{block.number}", [exhibit.row(strip, twins) for strip in strips]))

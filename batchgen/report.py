@@ -148,6 +148,7 @@ def summary(told: Object) -> list[str]:
     gone = sum(_map(told["not_wanted"]).values())
     if gone:
         spent = cost["spent_on"]["dropped"] + cost["spent_on"]["replaced"]
+    if gone and spent:
         lines.append(f"Not wanted    ${spent:,.4f}  of it went for {count(gone, 'task')} not wanted any more")
     return lines
 

@@ -22,6 +22,7 @@ from batchgen.errors import LockedError, UsageError
 
 SCHEMA_VERSION = 1
 LIST, PART, CARD = "export.json", ".part", "README.md"
+LOOKED_AT = 1 << 28  # bytes; whether larger files were changed by hand is not looked at
 THREADS = 8  # that wait for the disk, which writes for several at once
 Identity = Mapping[str, object]
 """What is exported, and by which rules: another export does not go into the same folder."""
@@ -105,6 +106,7 @@ class Target:
             (self.part / name).unlink(missing_ok=True)
         made = sorted(name for name in files(self.part) if not name.startswith(LIST))
         self._check_mine(made)
+        self._check_folders({*made, *self.gone})
         sync(self.part, [name for name in made if name not in self.staged])
         self._keep(moving=True)
         if CARD in self.staged and size(f"{self.part}/{CARD}") is not None:  # it must not tell of a mixture
@@ -126,10 +128,16 @@ class Target:
             if name not in self.owned:
                 raise UsageError(f"{self.path / name} is there, and is no part of this export: move it away")
             before = self.before.get(name)
-            if name == CARD and before and _sha256(self.path / name) != before.sha256:
+            if before and before.bytes < LOOKED_AT and _sha256(self.path / name) != before.sha256:
                 raise UsageError(
                     f"{self.path / name} was changed since it was written: move it away, then export again"
                 )
+
+    def _check_folders(self, names: set[str]) -> None:
+        """UsageError where a link leads out of the folder."""
+        for folder in {parent for name in names for parent in Path(name).parents}:
+            if (self.path / folder).is_symlink() and folder != Path():
+                raise UsageError(f"{self.path / folder} is a link: give a folder without any, or move it away")
 
     def _remove(self) -> None:
         for name in sorted(self.gone):
@@ -195,6 +203,8 @@ def _read(path: Path, identity: Identity) -> tuple[Entries, set[str]]:
     try:
         told: dict[str, Any] = json.loads(path.read_bytes())
         found = {name: Entry(**entry) for name, entry in told.pop("files").items()}, set(told.pop("gone", ()))
+        if not all(map(inside, {*found[0], *found[1]})):
+            raise ValueError
     except FileNotFoundError:
         return {}, set()
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -205,6 +215,11 @@ def _read(path: Path, identity: Identity) -> tuple[Entries, set[str]]:
             f" {told.get(other)!r}, and not {identity[other]!r}. Give another folder, or the same options"
         )
     return found
+
+
+def inside(name: object) -> bool:
+    """Whether it is a name that an export gives: a list that somebody has sent may name anything."""
+    return isinstance(name, str) and name == os.path.normpath(name) and not name.startswith(("/", ".."))
 
 
 def size(path: str) -> int | None:

@@ -41,10 +41,11 @@ def thumbnail(folder: Folder, picture: Picture) -> bytes:
             return data
     with suppress(OSError, images.Broken), adopt.opened(folder.images, picture.path) as file:
         data = file.read(BYTES_MOST + 1)
+        if hashlib.sha256(data).hexdigest() != picture.sha256:  # it is of what somebody has put there
+            return b""
         made = _drawn(data)
-        if hashlib.sha256(data).hexdigest() == picture.sha256:  # else it is of what somebody has put there
-            with suppress(OSError):  # it can be made again
-                _keep(folder.path, path(picture), made)
+        with suppress(OSError):  # it can be made again
+            _keep(folder.path, path(picture), made)
         return made
     return b""
 

@@ -268,7 +268,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(mixed: 
     assert tree(tmp_path) == {"thesis.tex": b"ten years"}
     with pytest.raises(UsageError, match="is no folder"):
         export(mixed, tmp_path / "thesis.tex")
-    with pytest.raises(UsageError, match="the run's own images"):
+    with pytest.raises(UsageError, match="the run's own folder"):
         export(mixed, mixed.run_folder / "images" / "new")
 
 

@@ -127,7 +127,7 @@ def test_what_cannot_be_done_is_one_sentence(mixed: World, tmp_path: Path) -> No
     lacking = mixed.command(*base, "parquet", PYTHONPATH=str(tmp_path / "none"))
     assert (lacking.returncode, lacking.stderr) == (
         2,
-        "--format parquet needs pyarrow: pip install 'batchgen[parquet]'\n",
+        "--format parquet needs pyarrow: pip install pyarrow\n",
     )
     wrong = mixed.command(*base, "parquet", "--where", "qualty = 'high'")
     assert wrong.returncode == 2

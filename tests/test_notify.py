@@ -161,7 +161,7 @@ def test_a_rehearsal_tells_of_pretend_money_and_a_plan_who_is_told(world: World,
     drawn = world.command("plan", path, WEBHOOK_URL="").stdout
     assert "Tells    the webhook in WEBHOOK_URL and the command './no such tell' it\n" in drawn
     assert "warning: notify: WEBHOOK_URL is not set\n" in drawn
-    assert "warning: notify: there is no command ./no such tell\n" in drawn
+    assert f"warning: notify: there is no command ./no such tell; paths begin in {world.folder}\n" in drawn
     (world.folder / "no such tell").symlink_to("/bin/true")
     ran = world.command("run", path, "--sandbox", WEBHOOK_URL=f"{hook.url}/{SECRET}")
     assert (ran.returncode, "notify" in ran.stderr) == (0, False), ran.stderr
@@ -348,7 +348,9 @@ def test_a_path_of_a_command_begins_where_the_manifest_lies(tmp_path: Path, monk
     here, there = (manifest.loads(text, Path(file), Setup({})) for file in ("x.yaml", "jobs/x.yaml"))
     (tmp_path / "tell me").symlink_to("/bin/true")
     assert list(lacks(here, {})) == []
-    assert list(lacks(there, {})) == ["notify: there is no command ./tell me"]
+    assert list(lacks(there, {})) == [
+        f"notify: there is no command ./tell me; paths begin in {there.folder.absolute()}"
+    ]
 
 
 # When it is told.

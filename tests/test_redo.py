@@ -161,7 +161,7 @@ def test_what_was_refused_is_made_with_another_prompt(world: World) -> None:
     bad = f"{CARP} [moderated]"
     assert world.run(**{**GRID, "prompts": [OTTER, bad]}).exit_code == 3
     told = redone(world, keys(world)[bad, "low"], keys(world)[bad, "medium"], "--set", f"prompt={CARP}")
-    assert "all done; exit 0" in told
+    assert "all done, of the 2 tasks that were asked for now; exit 0" in told
     assert world.states() == {"done": 4}
 
 

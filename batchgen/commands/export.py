@@ -43,7 +43,7 @@ def command(
 
     \b
       batchgen export animals --format imagefolder --to datasets/animals
-      batchgen export animals --format parquet --to datasets/best --where "quality = 'high' AND duplicate_of = ''"
+      batchgen export animals --format parquet --to datasets/best --where "quality = 'high'"
       batchgen export animals --format webdataset --to datasets/shards --split train=0.9,val=0.1
       hf upload NAME/animals datasets/animals . --repo-type dataset
 

@@ -117,7 +117,9 @@ class Watch:
     def summary(self, ended: Ended, offered: Offer) -> None:
         """How it ended, what there is, what it cost, and the next command."""
         told = report.totals(offered.wish.folder.ledger)
-        for line in [*report.summary(told), f"{ended.reason}; exit {ended.exit_code}"]:
+        some = offered.plan.survey.chosen
+        of = f", of the {count(len(some), 'task')} that were asked for now" if some is not None else ""
+        for line in [*report.summary(told), f"{ended.reason}{of}; exit {ended.exit_code}"]:
             tell(line)
         tell(f"Next: {next_command(ended, offered.wish, offered.plan.survey.left)}")
 
@@ -145,6 +147,9 @@ def next_command(ended: Ended, wish: Wish, left: int = 0) -> str:
             return f"mend that, then {wish.again}"
         case 3:
             worst = next(name for name in (TaskState.HELD, TaskState.FAILED, TaskState.REFUSED) if name in ended.reason)
+            if worst is TaskState.REFUSED:  # the same prompt would be refused again
+                table = f"batchgen report {run} --state refused --csv > refused.csv"
+                return f"{table}, change the prompts in it, then batchgen redo {run} --from refused.csv"
             return f"batchgen retry {run} --{worst}"
         case _ if left:
             return f"batchgen report {run}; {wish.rest} makes the rest ({left:,})"

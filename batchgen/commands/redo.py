@@ -44,8 +44,10 @@ def command(
     The changes are kept in a CSV beside the manifest (NAME.fixes.csv, or what its fixes: says), and hold for every run
     to come; nothing else is bought now. What was made before is replaced: kept, counted in the costs, and not exported.
     """
-    if bool(keys) == bool(file) or (file and (sets or note)):
-        raise UsageError("say what to make again: keys, with --set and --note; or --from and a table")
+    if bool(keys) == bool(file):
+        raise UsageError("say what to make again: keys, or --from and a table")
+    if file and (sets or note):
+        raise UsageError("--set and --note go with keys: a table has columns for them")
     asked = amend.listed(file) if file else amend.named(keys, dict(map(change, sets)), note)
     drawn = amend.draw_up(run, runs, wishes.setup((), budget, hosts), asked)
     if drawn.idle:

@@ -47,8 +47,8 @@ def command(
       batchgen report jobs/animals.yaml --html report.html     to look at: pictures, filters, plots
     """
     folder = find(run, runs)
-    if html and (as_json or as_csv):
-        raise UsageError("--html writes a page: leave out --json and --csv")
+    if (html and (as_json or as_csv)) or sum(map(bool, (html, state, attempts or task))) > 1:
+        raise UsageError("give one of --html, --state, and --attempts or --task; --html without --json and --csv")
     if html:
         paper.write(folder, html)
     elif state:

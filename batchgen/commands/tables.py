@@ -64,7 +64,7 @@ def _drawn(table: report.Table, bars: Sequence[str], fold: bool) -> rich.table.T
         numbers = all(isinstance(row[i], int | float) or row[i] is None for row in table.rows)
         justify: rich.console.JustifyMethod = "right" if numbers else "left"
         wraps = fold or name in PROSE
-        drawn.add_column(name.replace("_", " "), justify=justify, overflow="fold", no_wrap=not wraps)
+        drawn.add_column(Text(clean(name).replace("_", " ")), justify=justify, overflow="fold", no_wrap=not wraps)
     if bars:
         drawn.add_column("share", no_wrap=True)
     for row, bar in zip(table.rows, bars or [""] * len(table.rows), strict=True):
@@ -91,9 +91,9 @@ def _bar(part: float, width: int) -> str:
 def _cell(name: str, value: object) -> str:
     if value is None:
         return "–"
-    if name in MONEY:
-        return f"${value:,.4f}"
-    return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else clean(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return clean(value)
+    return f"${value:,.4f}" if name in MONEY else f"{value:,}"
 
 
 def lively() -> bool:
@@ -129,7 +129,7 @@ def write_csv(header: Sequence[str], rows: Iterable[Iterable[object]], exact: st
     """
     kept = header.index(exact) if exact and not sys.stdout.isatty() else None
     writer = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL if exact else csv.QUOTE_MINIMAL)
-    writer.writerow(header)
+    writer.writerow([_safe(name, False) for name in header])
     for row in rows:
         writer.writerow([_safe(cell, n == kept) for n, cell in enumerate(row)])
 

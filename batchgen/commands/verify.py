@@ -49,7 +49,7 @@ def command(run: str, runs: Path | None, adopting: bool, as_json: bool) -> int:
     else:
         for one in found:
             click.echo(clean(f"{one.what}: {one.where}: {one.says}"))
-        click.echo(f"{saved:,} images, " + (f"{len(found):,} findings" if found else "all as the ledger says"))
+        click.echo(f"{saved:,} images, " + (count(len(found), "finding") if found else "all as the ledger says"))
     return 3 if found else 0
 
 

@@ -61,8 +61,8 @@ def check(folder: Folder, order: Order, to: Path) -> None:
     """UsageError where that makes no sense."""
     if order.link and order.format != "imagefolder":
         raise UsageError(f"--link: a {order.format} file holds the images themselves: only imagefolder can have links")
-    if to.resolve().is_relative_to(folder.images.resolve()):
-        raise UsageError(f"--to {to}: the run's own images lie there")
+    if to.resolve().is_relative_to(folder.path.resolve()):
+        raise UsageError(f"--to {to}: that is the run's own folder: give another")
 
 
 def _identity(order: Order, facts: dataset.Facts) -> dict[str, object]:

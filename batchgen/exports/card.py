@@ -108,6 +108,11 @@ def _loading(configs: Sequence[Config]) -> Iterator[str]:
     for each in configs:
         name = f", {each.name!r}" if len(configs) > 1 else ""
         yield f'dataset = load_dataset("path/of/this/folder"{name})\n'
+        place = f'"path/of/this/folder/{each.files[0][1]}"'
+        if place.endswith('.parquet"'):
+            yield f"# or pandas.concat(map(pandas.read_parquet, glob.glob({place}))): image holds bytes and path\n"
+        elif place.endswith('.tar"'):
+            yield f"# or webdataset.WebDataset(sorted(glob.glob({place})), shardshuffle=False)\n"
 
 
 def _columns(data: Dataset) -> Iterator[str]:

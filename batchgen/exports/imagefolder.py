@@ -30,7 +30,7 @@ from batchgen.exports.base import (
     row,
 )
 from batchgen.exports.originals import INPUTS, MASK
-from batchgen.target import Entry
+from batchgen.target import Entry, inside
 
 METADATA = "metadata.jsonl"
 FILE = "file_name"  # what `datasets` makes the column `image` of; others that end so become images, too
@@ -66,6 +66,8 @@ def _known(work: Work, split: str) -> Known:
         for told in map(json.loads, file):
             known[told[FILE]] = told["sha256"]
             known |= {name: Path(name).stem for name in _names(told)}
+    if not all(map(inside, known)):
+        raise UsageError(f"{work.target.path / split / METADATA} names files elsewhere: give another folder")
     return known
 
 

@@ -13,7 +13,7 @@ from batchgen.exports.base import Config, Feature, Picture, Work, extension, fea
 GROUP = 32_000_000  # bytes: held in memory until they are written, and read as one by who shows a row; up to 300 MB go
 IMAGE = "image"
 BYTES = "image.bytes"
-MISSING = "--format parquet needs pyarrow: pip install 'batchgen[parquet]'"
+MISSING = "--format parquet needs pyarrow: pip install pyarrow"
 
 
 def check() -> None:

@@ -56,7 +56,8 @@ class Marks {
       this.#keys.clear();
       this.#keep();
     });
-    put(box, make("b", {}, `${whole.format(this.#keys.size)} marked`), line, copy, clear);
+    const hint = make("small", {}, 'as they are; with --set prompt="…" otherwise');
+    put(box, make("b", {}, `${whole.format(this.#keys.size)} marked`), line, copy, clear, hint);
   }
 
   async #copy(line) {
