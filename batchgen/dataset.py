@@ -5,7 +5,7 @@ What belongs to it is settled at one moment, in tables that only this connection
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -290,12 +290,21 @@ def _asked(db: sqlite3.Connection, variants: Mapping[int, Variant]) -> Asked:
     return found
 
 
+def _check_where(where: str, known: tuple[Column, ...]) -> None:
+    """sqlite3.Error where it is no expression over the columns alone, wherever it stands."""
+    named = ", ".join(f"NULL AS {_quoted(each)}" for each in known)
+    with closing(sqlite3.connect(":memory:")) as nothing:
+        nothing.execute(f"EXPLAIN SELECT (\n{where}\n) FROM (SELECT {named})")
+
+
 def _choose(db: sqlite3.Connection, where: str, rows: str, known: tuple[Column, ...]) -> None:
     """Write down which images belong to the dataset, and to which of its splits."""
     wanted = f"{rows} WHERE {WANTED.format(i='i', t='t')}"
     sql = f"INSERT INTO temp.chosen SELECT side(digest_), image_, format, ids FROM ({wanted})"
     db.set_authorizer(_authorize)
     try:
+        if where:
+            _check_where(where, known)
         db.execute(f"{sql} WHERE (\n{where}\n)" if where else sql)
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
         names = ", ".join(each.name for each in known)

@@ -1,10 +1,12 @@
 """Tell a webhook and a command how a run goes. What goes wrong with that is logged, and is no trouble of the run."""
 
+import asyncio
 import logging
 import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -189,10 +191,29 @@ async def post(url: str, body: bytes, form: str) -> None:
 
 
 async def _posted(url: str, body: bytes, kind: str) -> int:
-    """The status of the answer; what else it says is not read."""
+    """The status of the answer, asked for in a thread that nobody waits for: what resolves a name may hang for long."""
+    done, found, loop = anyio.Event(), list[int | Exception](), asyncio.get_running_loop()
+
+    def ask() -> None:
+        try:
+            found.append(_status(url, body, kind))
+        except Exception as error:
+            found.append(error)
+        with suppress(RuntimeError):  # the run is over
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=ask, daemon=True).start()
+    await done.wait()
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def _status(url: str, body: bytes, kind: str) -> int:
+    """Of the answer; what else it says is not read."""
     headers = {"content-type": kind, "user-agent": f"batchgen/{__version__}"}
-    async with (
-        httpx.AsyncClient(timeout=PATIENCE, follow_redirects=False) as client,
+    with (
+        httpx.Client(timeout=PATIENCE, follow_redirects=False) as client,
         client.stream("POST", url, content=body, headers=headers) as answer,
     ):
         return answer.status_code

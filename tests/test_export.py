@@ -208,6 +208,7 @@ def test_where_is_an_expression_over_the_columns(mixed: World, tmp_path: Path, w
         ("qualty = 'high'", "no such column: qualty. The columns are id, prompt, "),
         ("quality = ", "syntax error"),
         ("1) UNION SELECT 1 --", "syntax error"),
+        ("0) UNION SELECT i.id % 2, i.id, i.format, 'x' FROM images i WHERE (1", "syntax error"),
         ("random() > 0", "not authorized to use function: random"),
         ("created < date('now')", "not authorized to use function: date"),
         ("load_extension('x')", "not authorized to use function: load_extension"),

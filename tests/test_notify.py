@@ -17,6 +17,7 @@ import pytest
 from conftest import Start
 from test_lane import lane
 from test_manifest import BASE, read, refused
+from test_process import planted
 from world import HERON, KEY, KEY_ENV, OTTER, Host, Respond, World, environment, eventually, many
 
 from batchgen import generate, manifest, notify
@@ -520,3 +521,19 @@ def test_a_mistake_in_it_is_told_and_no_url_is(added: str, says: str) -> None:
     problems = "\n".join(refused(f"{BASE}{added}\n"))
     assert says in problems
     assert SECRET not in problems
+
+
+SLOW_NAME = """
+import socket, time, batchgen.notify
+ask = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *rest, **more: time.sleep(90) if host == "slow.example" else ask(host, *rest, **more)
+batchgen.notify.PATIENCE = 0.5
+"""
+
+
+def test_a_name_that_is_never_resolved_keeps_no_run_from_its_end(world: World) -> None:
+    path = world.write(notify={"url_env": "WEBHOOK_URL"})
+    process = planted(world, SLOW_NAME, "run", str(path), WEBHOOK_URL="http://slow.example/")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "all done; exit 0" in err) == (0, True)
+    assert "was not told: not within 0.5 s" in (world.run_folder / "run.log").read_text()
