@@ -197,7 +197,7 @@ MUTANTS = (
         (
             (
                 "disk.py",
-                "            os.ftruncate(handle, len(data))\n        os.fsync(handle)\n",
+                "            os.ftruncate(handle, len(data))\n        if sync:\n            os.fsync(handle)\n",
                 "            os.ftruncate(handle, len(data))\n",
             ),
         ),
