@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
 
+from batchgen.books import ALIKE, EQUAL
 from batchgen.sums import GONE
 from batchgen.task import AttemptState, ImageState, TaskState
 
@@ -15,15 +16,15 @@ Values = tuple[Any, ...]
 Mark = tuple[int, str]
 """What finds a row: its prompt, and the images that are edited by it."""
 
-DOUBT = "a.state = 'unknown' AND (a.cost_high IS NULL OR a.cost_high > 0)"
+DOUBT = "(NOT a.estimated AND a.cost_low <> a.cost_high OR a.state = 'unknown' AND a.cost_high IS NULL)"
 SECONDS = "(julianday(a.ended_at) - julianday(a.sent_at)) * 86400.0"
 STATES: Mapping[str, str] = {
     **{str(state): f"t.wanted = 'yes' AND t.state = '{state}'" for state in TaskState},
-    "unknown": f"t.wanted = 'yes' AND EXISTS (SELECT 1 FROM attempts a WHERE a.task = t.seq AND {DOUBT})",
+    "unknown": f"EXISTS (SELECT 1 FROM attempts a WHERE a.task = t.seq AND {DOUBT})",
     "dropped": f"t.wanted IN {GONE}",
     "replaced": f"t.wanted <> 'yes' AND t.wanted NOT IN {GONE}",
 }
-"""What can be looked for; unknown: a request was never answered and may have been billed, whatever came later."""
+"""What can be looked for; unknown: a request without a usable answer may have been billed, whatever came later."""
 
 
 def _of_task(figure: str) -> str:
@@ -227,15 +228,21 @@ def newest(db: sqlite3.Connection, after: int, most: int) -> list[Picture]:
     return [_picture(tuple(row)) for row in db.execute(sql, (after, most))]
 
 
+def saved(db: sqlite3.Connection, after: int, most: int) -> list[Picture]:
+    """The next of all saved images, in the order in which they were."""
+    sql = f"SELECT {PICTURE} FROM images i WHERE i.state = 'saved' AND i.id > ? ORDER BY i.id LIMIT ?"
+    return [_picture(tuple(row)) for row in db.execute(sql, (after, most))]
+
+
 def picture(db: sqlite3.Connection, id: int) -> Picture | None:
     row = db.execute(f"SELECT {PICTURE} FROM images i WHERE i.id = ? AND i.state = 'saved'", (id,)).fetchone()
     return _picture(tuple(row)) if row else None
 
 
 def twins(db: sqlite3.Connection, hashes: Collection[str] | None = None) -> dict[str, int]:
-    """Which hashes, of these or of all, several saved images have, and how many."""
-    own = "" if hashes is None else " AND i.sha256 IN (SELECT value FROM json_each(:hashes))"
-    sql = f"SELECT i.sha256, count(*) FROM images i WHERE i.state = 'saved'{own} GROUP BY 1 HAVING count(*) > 1"
+    """Which hashes, of these or of all, several saved images of wanted tasks have, and how many."""
+    among = ALIKE if hashes is None else "SELECT substr(value, 1, 12) FROM json_each(:hashes)"
+    sql = f"SELECT i.sha256, count(*) FROM {EQUAL} ({among}) GROUP BY 1 HAVING count(*) > 1"
     return dict(db.execute(sql, {"hashes": json.dumps([*(hashes or ())])}).fetchall())
 
 

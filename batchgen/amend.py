@@ -74,8 +74,8 @@ def draw_up(run: str, runs: Path | None, setup: Setup, asked: Sequence[Record]) 
         raise UsageError(f"{file} made this run, and is gone: give the manifest itself")
     setup = last.over(setup)
     manifest = load(file, replace(setup, fixes=False))
-    before = _content(manifest.fixes_file)
-    manifest = load(file, setup)
+    before = _content(manifest.fixes_file)  # what is read now is what stands then, or nothing is written
+    manifest = replace(manifest, fixes=fixes.read(manifest.fixes_file, [*manifest.providers.values()]))
     found = fixes.parsed(asked, [*manifest.providers.values()])
     with books.reading(folder.ledger) as db:
         there = {str(row["key"]): row for row in books.by_key(db, list(found))}

@@ -25,6 +25,14 @@ MONEY = f"""
 """
 ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
 KEYS = 10_000  # that are looked for at once: each time all tasks are looked at
+START = "substr(sha256, 1, 12)"
+ALIKE = f"SELECT max({START}) FROM images WHERE state = 'saved' GROUP BY {START} HAVING count(*) > 1"
+"""The beginnings of hashes that several images share, mostly none: with max() SQLite reads them in the index alone."""
+EQUAL = (
+    "images i JOIN tasks t ON t.seq = i.task"
+    " WHERE i.state = 'saved' AND t.wanted = 'yes' AND substr(i.sha256, 1, 12) IN"
+)
+"""What counts as equal to another: saved images of wanted tasks. The beginnings of their hashes follow."""
 THREADS = 2  # that sum at a time: SQLite lets go of Python's lock while it works
 
 
@@ -258,14 +266,11 @@ class Twins:
 
 def duplicates(db: Connection, most: int) -> tuple[int, int, list[Twins]]:
     """How many saved images of wanted tasks are equal to another one, how many contents they have; a few of these."""
-    alike = "SELECT 1 FROM images WHERE state = 'saved' GROUP BY substr(sha256, 1, 13) HAVING count(*) > 1 LIMIT 1"
-    if db.execute(alike).fetchone() is None:  # as it mostly is, and found out in half the time
-        return 0, 0, []
     found = db.execute(
         "SELECT sum(n) OVER (), count(*) OVER (), sha256, n, (SELECT path FROM images WHERE id = least),"
         " (SELECT path FROM images WHERE id = last) FROM"
-        " (SELECT i.sha256, count(*) AS n, min(i.id) AS least, max(i.id) AS last FROM images i"
-        " JOIN tasks t ON t.seq = i.task WHERE i.state = 'saved' AND t.wanted = 'yes' GROUP BY i.sha256 HAVING n > 1)"
+        f" (SELECT i.sha256, count(*) AS n, min(i.id) AS least, max(i.id) AS last FROM {EQUAL} ({ALIKE})"
+        " GROUP BY i.sha256 HAVING n > 1)"
         " ORDER BY n DESC, least LIMIT ?",
         (most,),
     ).fetchall()

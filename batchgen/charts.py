@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import add
 
-from batchgen import records
 from batchgen.album import DOUBT, SECONDS
-from batchgen.task import Variant
 
 TENTHS = f"CASE WHEN a.state = 'paid' AND a.code <> 'adopted' THEN CAST(round({SECONDS} * 10) AS INTEGER) END"
 
@@ -42,21 +40,14 @@ class Beat:
     high: int
 
 
-def variants(db: sqlite3.Connection) -> dict[int, Variant]:
-    """Every variant that ever was, by its row."""
-    rows = db.execute("SELECT id, provider, model, operation, params, axes FROM variants ORDER BY id").fetchall()
-    return {row[0]: records.variant(tuple(row[1:])) for row in rows}
-
-
 def samples(db: sqlite3.Connection) -> list[int]:
     """The numbers of the samples, each once."""
     return [row[0] for row in db.execute("SELECT DISTINCT sample FROM tasks ORDER BY 1").fetchall()]
 
 
 def doubtful(db: sqlite3.Connection) -> int:
-    """How many wanted tasks may have been paid for by a request that was never answered."""
-    sql = "SELECT count(DISTINCT a.task) FROM attempts a JOIN tasks t ON t.seq = a.task WHERE t.wanted = 'yes' AND "
-    (found,) = db.execute(sql + DOUBT).fetchone()
+    """How many tasks, wanted or not, may have been paid for by a request without a usable answer."""
+    (found,) = db.execute(f"SELECT count(DISTINCT a.task) FROM attempts a WHERE {DOUBT}").fetchone()
     return int(found)
 
 

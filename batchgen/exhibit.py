@@ -10,6 +10,7 @@ from batchgen.album import Closeup, Frame, Picture, Sending, Strip
 from batchgen.charts import Beat, Share
 from batchgen.folder import Folder
 from batchgen.report import Object, usd
+from batchgen.shelf import Shelf
 from batchgen.task import Params, Variant, canonical
 
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # seconds
@@ -24,7 +25,7 @@ def head(folder: Folder) -> Object:
     """All but the rows: the report, the axes and what each of their values came to, the figures over time."""
     told = report.build(folder.ledger)
     with books.reading(folder.ledger) as db:
-        variants, shares, samples = charts.variants(db), charts.shares(db), charts.samples(db)
+        variants, shares, samples = Shelf(db).variants(), charts.shares(db), charts.samples(db)
         step = _step(charts.worked(db))
         step, beats = _coarser(step, charts.beats(db, step))
         unknown = charts.doubtful(db)

@@ -60,7 +60,7 @@ class Expansion:
         self._cast: dict[str, tuple[Cast, ...]] = {}
         self._sent: dict[str, Variant] = {}
         self._matches = any(variant.param("size") == sizes.MATCH for variant in manifest.variants)
-        self._judge = Judge(manifest)
+        self._judge = Judge(manifest) if manifest.fixes else None
         self.fixes = {**manifest.fixes}  # those that no task was met for so far
         self.rows = self.duplicates = 0
         fixes = sorted((key, fix.prompt, fix.settings) for key, fix in manifest.fixes.items())
@@ -119,7 +119,7 @@ class Expansion:
         prompt, settings = fix.prompt or item.row.prompt, {**dict(item.row.settings), **dict(fix.settings)}
         row = replace(item.row, prompt=prompt, settings=tuple(sorted(settings.items())))
         says = flaw(prompt, [*self._manifest.providers.values()], item.cast.variant.operation)
-        if says := says or (self._judge.wrong(row, item.cast.cell) if fix.settings else ""):
+        if says := says or (self._judge.wrong(row, item.cast.cell) if fix.settings and self._judge else ""):
             raise ManifestError(f"{fix.where}: {says}")
         cast, inputs = self.casts(row)[item.cast.cell], tuple([each.identity for each in row.inputs])
         take = _another(item.key) if fix.prompt or fix.settings else item.take + 1

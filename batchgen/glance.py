@@ -1,6 +1,5 @@
 """What the live view asks of a run and its ledger, in short looks: rows, one task, and what goes on now."""
 
-import json
 import re
 import threading
 import time
@@ -8,17 +7,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from batchgen import album, books, charts, control, exhibit, offer, page, report, thumbs
+from batchgen import album, books, exhibit, offer, page, report, thumbs
 from batchgen.album import Choice, Picture, Strip
 from batchgen.errors import BatchgenError
 from batchgen.folder import Folder
 from batchgen.manifest import Setup
-from batchgen.pace import Learned
 from batchgen.progress import Throttle, Wait
 from batchgen.report import Object, usd
-from batchgen.verify import working
+from batchgen.shelf import Shelf
+from batchgen.worker import Worker
 
 T = TypeVar("T")
 NEWEST_MOST = 100
@@ -67,7 +66,7 @@ class Glance:
     def rows(self, choice: Choice, axes: Mapping[str, str], offset: int, most: int) -> Object:
         """A page of the rows that are chosen, also by values of axes, and how many there are."""
         with books.reading(self.folder.ledger) as db:
-            choice = replace(choice, variants=exhibit.matching(charts.variants(db), axes)) if axes else choice
+            choice = replace(choice, variants=exhibit.matching(Shelf(db).variants(), axes)) if axes else choice
             rows, tasks = album.count(db, choice)
             strips = album.strips(db, choice, album.marks(db, choice, offset, min(most, page.ROWS_MOST)))
             shown = {each.sha256 for strip in strips for frame in strip.frames for each in frame.pictures}
@@ -89,29 +88,29 @@ class Glance:
 
     def now(self, after: int, most: int) -> Object:
         """What the run does, and the images that landed since the one of that id."""
+        worker = Worker.of(self.folder)
         with books.reading(self.folder.ledger) as db:
-            last = books.last_run(db)
             new = album.newest(db, after, min(most, NEWEST_MOST))
-        told = self.totals()
-        at_work = last is not None and not last["ended_at"] and working(last, self.folder)
-        standing = control.standing(self.folder, control.name(last)) if last and at_work else control.Standing("")
+        lanes = [*map(Throttle.read, worker.throttle)]
         return {
-            "report": told,
-            "working": at_work,
-            "state": _state(last, at_work),
-            "paused": standing.paused,
-            "set": standing.changes,
-            "budget": self._budget(last, standing),
-            **(_pace(last) if last and at_work else {"waits": [], "pace": [], "changes": []}),
+            "report": self.totals(),
+            "working": worker.at_work,
+            "state": worker.state,
+            "paused": worker.standing.paused,
+            "set": worker.standing.changes,
+            "budget": self._budget(worker),
+            "waits": [f"{each['lane']}: {Wait(**each)}" for each in worker.waits],
+            "pace": [f"{lane.lane}: {lane}" for lane in lanes],
+            "changes": sorted((at, f"{lane.lane}: {what}") for lane in lanes for at, what in lane.changes),
             "newest": [{**exhibit.image(each, {}), "task": each.task} for each in new],
         }
 
-    def _budget(self, last: books.Row | None, standing: control.Standing) -> float | None:
+    def _budget(self, worker: Worker) -> float | None:
         """What may be spent, by the manifest that was used last or by what was set since; None: no limit."""
-        for change in standing.changes:
+        for change in worker.standing.changes:
             if found := BUDGET.fullmatch(change):
                 return float(found[1].replace(",", ""))
-        run = last["id"] if last else 0
+        run = worker.row["id"] if worker.row else 0
         if run not in self._budgets:
             self._budgets[run] = None
             with suppress(BatchgenError):  # the manifest may need what is not here any more
@@ -126,26 +125,3 @@ class Glance:
     def thumbnail(self, picture: Picture) -> bytes:
         with self._drawing:
             return thumbs.thumbnail(self.folder, picture)
-
-
-def _state(last: books.Row | None, at_work: bool) -> str:
-    if last is None:
-        return "never run"
-    if at_work:
-        return f"running since {report.moment(last['started_at'])}, process {last['pid']} on {last['host']}"
-    if last["ended_at"]:
-        return f"ended {report.moment(last['ended_at'])} with {last['exit_code']}: {last['reason']}"
-    return "cut off: batchgen run goes on with it"
-
-
-def _pace(last: books.Row) -> Object:
-    """What is waited for, how wide and fast each lane goes, and what changed that, in words."""
-    lanes: list[dict[str, Any]] = json.loads(str(last["throttle"]))
-    waits = [f"{each['lane']}: {Wait(**each)}" for each in json.loads(str(last["waits"]))]
-    changes = sorted((at, f"{each['lane']}: {what}") for each in lanes for at, what in each["changes"])
-    return {"waits": waits, "pace": [*map(_paced, lanes)], "changes": changes}
-
-
-def _paced(lane: Mapping[str, Any]) -> str:
-    limits = tuple(Learned(**limit) for limit in lane["pace"])
-    return f"{lane['lane']}: {Throttle(lane['lane'], lane['window'], lane['width'], limits, ())}"

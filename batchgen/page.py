@@ -24,6 +24,7 @@ STYLE = "page.css"
 SCRIPTS = ("dom.js", "source.js", "grid.js", "detail.js", "plots.js", "summary.js", "marks.js", "tools.js", "main.js")
 WRITTEN = "written.js"  # what begins the page that is written down
 EMBEDDED_MOST = 5_000  # images whose thumbnails are written into the page; of more they are read from beside the run
+PICTURES = 500  # whose thumbnails are made between two looks at the ledger
 TASKS_A_PAGE, ROWS_LEAST, ROWS_MOST = 450, 5, 100
 OURS = '<meta name="generator" content="batchgen">'
 WANTED, GONE = Choice(), Choice(states=frozenset({"dropped", "replaced"}))
@@ -86,15 +87,14 @@ def write(folder: Folder, target: Path, tick: Callable[[int], object]) -> Writte
 
 
 def _make_thumbnails(folder: Folder, tick: Callable[[int], object]) -> None:
-    with books.reading(folder.ledger) as db:
-        rows, tasks = album.count(db, WANTED)
-        marks = [(choice, album.marks(db, choice)) for choice in (WANTED, GONE)]
-    for choice, some in marks:
-        for block in _blocks(some, choice, rows_a_page(rows, tasks)):
-            with books.reading(folder.ledger) as db:
-                strips = album.strips(db, block.choice, block.marks)
-            pictures = [picture for strip in strips for frame in strip.frames for picture in frame.pictures]
-            tick(sum(1 for _ in thumbs.of_all(folder, pictures, thumbs.kept)))
+    last = 0
+    while True:
+        with books.reading(folder.ledger) as db:
+            pictures = album.saved(db, last, PICTURES)
+        if not pictures:
+            return
+        last = pictures[-1].id
+        tick(sum(1 for _ in thumbs.of_all(folder, pictures, thumbs.kept)))
 
 
 def _write(

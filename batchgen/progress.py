@@ -3,10 +3,11 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 
@@ -45,6 +46,14 @@ class Throttle:
     width: int
     pace: tuple[Learned, ...]
     changes: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def read(cls, noted: Mapping[str, Any]) -> "Throttle":
+        """As it was written down."""
+        pace = tuple(Learned(**limit) for limit in noted["pace"])
+        return cls(
+            noted["lane"], noted["window"], noted["width"], pace, tuple((at, what) for at, what in noted["changes"])
+        )
 
     def __str__(self) -> str:
         limits = (f"{figure(each.per_minute, each.kind)} by {SOURCES[each.source]}" for each in self.pace)

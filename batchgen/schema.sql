@@ -159,6 +159,7 @@ CREATE TABLE images (
 ) STRICT;
 
 CREATE UNIQUE INDEX images_saved ON images (task, idx) WHERE state = 'saved';
+CREATE INDEX images_alike ON images (substr(sha256, 1, 12)) WHERE state = 'saved';  -- equal ones lie side by side
 
 CREATE VIEW v_tasks AS
 SELECT t.seq, t.key, t.state, t.wanted, v.provider, v.model, v.operation, v.axes, v.params, p.text AS prompt,

@@ -67,8 +67,10 @@ class Shelf:
 
     def variants(self) -> dict[int, Variant]:
         """Every variant that ever was, by its id."""
-        rows = self.db.execute("SELECT id, provider, model, operation, params, axes FROM variants").fetchall()
-        return {row[0]: records.variant(row[1:]) for row in rows}
+        rows = self.db.execute(
+            "SELECT id, provider, model, operation, params, axes FROM variants ORDER BY id"
+        ).fetchall()
+        return {row[0]: records.variant(tuple(row[1:])) for row in rows}
 
     def samples(self) -> int:
         """The highest sample number."""

@@ -6,9 +6,10 @@ from contextlib import closing
 import pytest
 from world import CARP, HERON, OTTER, World, many
 
-from batchgen import album, books, charts, exhibit
+from batchgen import album, books, exhibit
 from batchgen.album import Choice, Strip
 from batchgen.folder import Folder
+from batchgen.shelf import Shelf
 
 MATRIX = {"size": ["1024x1024", "1536x1024"], "quality": ["low", "medium"]}
 
@@ -74,8 +75,8 @@ def test_a_text_is_found_in_prompts_and_keys_whatever_its_case(mixed: World) -> 
 
 def test_values_of_axes_narrow_a_row(mixed: World) -> None:
     with books.reading(mixed.run_folder / "ledger.db") as db:
-        chosen = exhibit.matching(charts.variants(db), {"size": "1536x1024", "quality": "low"})
-        assert exhibit.matching(charts.variants(db), {"colour": "red"}) == frozenset()
+        chosen = exhibit.matching(Shelf(db).variants(), {"size": "1536x1024", "quality": "low"})
+        assert exhibit.matching(Shelf(db).variants(), {"colour": "red"}) == frozenset()
     assert [len(row.frames) for row in found(mixed, variants=chosen)] == [1, 1, 1]
     assert found(mixed, variants=frozenset()) == []
 

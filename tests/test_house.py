@@ -29,7 +29,8 @@ view
 api                exports           glance
 outline            exports.imagefolder  exports.webdataset  exports.parquet    amend    page
 offer      spending      billing   exports.originals  exports.shards  exports.card  exports.croissant    exhibit
-job        report        verify    exports.base
+worker     exports.base
+job        report        verify
 notify
 steer      lookout    notice
 consent

@@ -274,7 +274,7 @@ def test_a_picture_opens_at_its_full_size_with_all_that_is_known_of_it(tab: Tab,
     assert any(asked.endswith(path) for asked in tab.asked)
     tab.keys("Escape")
     tab.page.click(".tile.is-held")
-    assert "never answered" in tab.text(".facts")
+    assert "without a usable answer" in tab.text(".facts")
     assert "perhaps paid" in tab.text(".stage")
 
 

@@ -190,7 +190,7 @@ def test_what_it_does_is_told_while_it_works(busy: View, view: View) -> None:
 def test_in_a_browser_images_land_as_the_run_saves_them(busy: View, browser: Browser) -> None:
     tab = browser.tab().open(busy.url)
     tab.eventually("document.querySelectorAll('#newest img').length >= 2")
-    assert "running since" in tab.text("#work")
+    assert "running (process " in tab.text("#work")
     assert "of a budget of $5.00" in tab.text("#work")
     before = tab.count(".tile.is-done")
     tab.eventually(f"document.querySelectorAll('.tile.is-done').length > {before}")

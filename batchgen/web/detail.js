@@ -137,7 +137,7 @@ class Detail {
     const parts = [make("h2", { className: "prompt" }, words(row.text, "span"))];
     if (image?.revised) parts.push(make("h3", {}, "As the provider rewrote it"), words(image.revised, "p"));
     const flags = [make("b", { className: `state is-${state}` }, STATES[state])];
-    if (task.unknown) flags.push(make("b", { className: "state is-unknown" }, `${count(task.unknown, "request")} never answered: perhaps billed`));
+    if (task.unknown) flags.push(make("b", { className: "state is-unknown" }, `${count(task.unknown, "request")} without a usable answer: perhaps billed`));
     if (image?.same) flags.push(make("b", { className: "state is-held" }, `the same bytes as ${count(image.same, "other image")}`));
     const missing = missingOf(this.source.head, task);
     if (missing) flags.push(make("b", { className: "state is-failed" }, `${count(missing, "image")} missing from the answer`));

@@ -81,7 +81,7 @@ const SAYS = {
   held: "perhaps paid, and no usable answer came: waiting for you",
   doing: "sent, or about to be",
   todo: "not sent yet",
-  unknown: "a request was never answered and may have been billed, whatever came later",
+  unknown: "a request without a usable answer may have been billed, whatever came later",
   dropped: "no longer wanted",
   replaced: "made again by redo; open the new picture to see the old one",
 };

@@ -235,7 +235,7 @@ class Grid {
     const flags = [];
     const flag = (sign, says, kind = "") => flags.push(make("abbr", { className: kind, title: says, textContent: sign }));
     if (task.images && state !== "done") flag(STATES[state], SAYS[state]);
-    if (task.unknown) flag(STATES.unknown, `${count(task.unknown, "request")} never answered: perhaps billed`, "is-unknown");
+    if (task.unknown) flag(STATES.unknown, `${count(task.unknown, "request")} without a usable answer: perhaps billed`, "is-unknown");
     const missing = missingOf(this.head, task);
     if (missing) flag(`${missing} missing`, "of the images that were asked for", "is-failed");
     const same = Math.max(0, ...(task.images ?? []).map((image) => image.same ?? 0));

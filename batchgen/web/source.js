@@ -3,7 +3,7 @@
 
 /** Whether a task is asked for: by its state (of what is wanted, any) and by its values on the axes. */
 function suits(head, task, choice) {
-  const states = task.unknown && !task.wanted ? [task.state, "unknown"] : [stateOf(task)];
+  const states = task.unknown ? [stateOf(task), "unknown"] : [stateOf(task)];
   const asked = choice.states.length ? states.some((each) => choice.states.includes(each)) : !task.wanted;
   return asked && Object.entries(choice.axes).every(([name, value]) => valueOf(head, task, name) === value);
 }

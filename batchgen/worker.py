@@ -1,0 +1,54 @@
+"""The process that works on a run, or was the last to: what it does, and what was changed of it since it began."""
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batchgen import books, control, report
+from batchgen.folder import Folder
+from batchgen.verify import working
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """`row` is its row in the ledger, None where the run was never begun."""
+
+    row: books.Row | None
+    at_work: bool
+    standing: control.Standing
+
+    @classmethod
+    def of(cls, folder: Folder) -> "Worker":
+        with books.reading(folder.ledger) as db:
+            row = books.last_run(db)
+        if row and not row["ended_at"] and working(row, folder):
+            return cls(row, True, control.standing(folder, control.name(row)))
+        return cls(row, False, control.Standing(""))
+
+    @property
+    def waits(self) -> list[Mapping[str, Any]]:
+        """What it waits for now, as progress.Wait writes it."""
+        return self._noted("waits")
+
+    @property
+    def throttle(self) -> list[Mapping[str, Any]]:
+        """How wide and how fast each of its lanes goes, as progress.Throttle writes it."""
+        return self._noted("throttle")
+
+    def _noted(self, what: str) -> list[Mapping[str, Any]]:
+        return json.loads(str(self.row[what])) if self.row and self.at_work else []
+
+    @property
+    def state(self) -> str:
+        """Whether it runs, and how it ended, in words."""
+        row = self.row
+        if row is None:
+            return "never run"
+        if row["ended_at"]:
+            return f"ended {report.moment(row['ended_at'])} with {row['exit_code']}: {row['reason']}"
+        where = f"process {row['pid']} on {row['host']}, since {report.moment(row['started_at'])}"
+        if row["host"] != socket.gethostname():
+            return f"running or cut off ({where})"
+        return f"running ({where})" if self.at_work else f"cut off ({where}): batchgen run goes on with it"
