@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.sandbox import faults, files, paint, rate
+from batchgen.sandbox import batch_faults, faults, files, paint, rate
+from batchgen.sandbox.batch_pages import Desk
+from batchgen.sandbox.batch_run import Pace
+from batchgen.sandbox.batches import Batches, Queue
 from batchgen.sandbox.bill import Bill
 from batchgen.sandbox.files import Files
 from batchgen.sandbox.idempotency import Keys
@@ -17,6 +20,17 @@ from batchgen.sandbox.rate import Bucket
 from batchgen.sandbox.server import bind, server, url
 from batchgen.sandbox.studio import Latency, Studio
 from batchgen.sandbox.tasks import Tasks
+from batchgen.sandbox.uploads import Uploads
+
+_PACE = (
+    ("rate", 100.0, "lines a second"),
+    ("validating", 0.0, "seconds"),
+    ("finalizing", 0.0, "seconds"),
+    ("cancelling", 0.0, "seconds"),
+    ("window", 86_400.0, "seconds that 24 hours last"),
+    ("slow", 0.0, "share of the lines that come late"),
+    ("slow-seconds", 0.0, "how late"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,9 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "redirect-away" in options.file_faults:
             sockets.append(bind(files.AWAY, sockets[1].getsockname()[1]))
         studio = _studio(options, url(sockets[1]))
+        desk = _desk(options, studio)
     except (ValueError, OSError) as problem:
         parser.error(str(problem))
-    serving = server(application(studio, sockets[0].getsockname()[1]), options.keepalive)
+    app = application(studio, desk, sockets[0].getsockname()[1])
+    serving = server(app, options.keepalive, desk.batches.begin, desk.batches.end)
     if options.until_stdin_closes:
         serving.end_with(sys.stdin.fileno())
     with contextlib.suppress(KeyboardInterrupt):
@@ -48,6 +64,7 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
         files=Files(files_origin, painter, files.script(options.file_faults), _journal(options, "links")),
         keys=Keys(options.idempotent, _journal(options, "keys")),
         tasks=Tasks(_journal(options, "tasks")),
+        uploads=_uploads(options),
         latency=Latency(options.latency, options.latency_jitter, options.seed),
         bucket=Bucket(ipm, burst, later=rate.later(options.ipm_later)) if ipm else None,
         retry_after_header=options.retry_after_header,
@@ -56,6 +73,28 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
         links=options.delivery == "url",
         flat=None if options.flat is None else round(options.flat * 1e9),
     )
+
+
+def _desk(options: argparse.Namespace, studio: Studio) -> Desk:
+    pace = Pace(
+        rate=options.batch_rate,
+        validating=options.batch_validating,
+        finalizing=options.batch_finalizing,
+        cancelling=options.batch_cancelling,
+        window=options.batch_window,
+        slow=options.batch_slow,
+        slow_seconds=options.batch_slow_seconds,
+        seed=options.seed,
+    )
+    queue = Queue(options.batch_tokens, at_create=options.batch_tokens_at == "create")
+    made = Batches(studio, pace, queue, batch_faults.script(options.batch_faults), _journal(options, "batches"))
+    calls = batch_faults.calls(options.batch_call_faults)
+    return Desk(studio.uploads, made, calls, ranges=not options.no_ranges)
+
+
+def _uploads(options: argparse.Namespace) -> Uploads:
+    bill: Path | None = options.bill
+    return Uploads(bill.with_name(f"{bill.name}.files") if bill else None, _journal(options, "uploads"))
 
 
 def _journal(options: argparse.Namespace, kind: str) -> Journal:
@@ -78,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_books(parser)
     _add_images(parser)
     _add_misbehaviour(parser)
+    _add_batches(parser)
     return parser
 
 
@@ -135,6 +175,21 @@ def _add_misbehaviour(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--faults", default="", metavar="NAME=RATE,…", help="at random, the same for the same seed")
     chosen.add_argument("--script", default="", metavar="'NAME NAME …'", help="a fault a request, afterwards none")
     group.add_argument("--file-faults", default="", metavar="'NAME NAME …'", help="the same for what links lead to")
+
+
+def _add_batches(parser: argparse.ArgumentParser) -> None:
+    lists = f"Faults: {', '.join(batch_faults.FAULTS)}. Calls: {', '.join(batch_faults.CALLS)}; their faults: "
+    group = parser.add_argument_group("batches", lists + ", ".join(batch_faults.CALL_FAULTS))
+    for name, default, meaning in _PACE:
+        group.add_argument(f"--batch-{name}", type=float, default=default, metavar="N", help=meaning)
+    group.add_argument(
+        "--batch-tokens", type=int, default=0, metavar="N", help="that may wait for a model (default: any)"
+    )
+    group.add_argument("--batch-tokens-at", choices=("validating", "create"), default="validating")
+    group.add_argument("--batch-faults", default="", metavar="'NAME NAME …'", help="a fault a batch, afterwards none")
+    calls = "a fault for each such call, afterwards none"
+    group.add_argument("--batch-call-faults", default="", metavar="'CALL=NAME …'", help=calls)
+    group.add_argument("--no-ranges", action="store_true", help="files are always sent whole")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from batchgen.sandbox.order import Asked, Order
 
@@ -26,7 +27,7 @@ class Charge:
             "n": n,
             "at": datetime.now(UTC).isoformat(),
             "request_id": self.asked.request_id,
-            "client_request_id": self.asked.headers.get("x-client-request-id", ""),
+            "client_request_id": self.asked.client_request_id,
             "idempotency_key": self.asked.headers.get("idempotency-key", ""),
             "path": self.asked.path,
             "dialect": self.dialect,
@@ -42,6 +43,8 @@ class Charge:
             "usd": self.nano_usd / 1e9,
             "fate": self.fate,
         }
+        if self.asked.batch:
+            record |= {"batch": self.asked.batch, "custom_id": self.asked.client_request_id}
         return json.dumps(record).encode()
 
 
@@ -49,7 +52,7 @@ class Bill:
     """All charges since the file began, or since the start where there is no file.
 
     With `once` nothing is charged under an idempotency key that the file has already: the server was ended between the
-    charge and the answer that it meant to remember.
+    charge and the answer that it meant to remember. The line of a batch is never charged twice.
     """
 
     def __init__(self, path: Path | None = None, *, fsync: bool = False, once: bool = False) -> None:
@@ -58,12 +61,21 @@ class Bill:
         self._fsync = fsync
         kept = [json.loads(line) for line in self._lines]
         self._charged = {charge["idempotency_key"] for charge in kept if once and charge["idempotency_key"]}
+        self._of_batches: dict[str, dict[str, Any]] = {}
+        for charge in kept:
+            if "batch" in charge:
+                self._note(charge["batch"], charge["custom_id"], charge["usage"])
         self._nano_usd = sum(charge["nano_usd"] for charge in kept)
         self._images = sum(charge["images"] for charge in kept)
 
     def add(self, charge: Charge) -> None:
-        if charge.asked.headers.get("idempotency-key", "") in self._charged:
+        asked = charge.asked
+        if asked.headers.get("idempotency-key", "") in self._charged:
             return
+        if asked.client_request_id in self.of_batch(asked.batch):
+            return
+        if asked.batch:
+            self._note(asked.batch, asked.client_request_id, charge.usage)
         line = charge.line(len(self._lines) + 1)
         if self._fd is not None:
             os.write(self._fd, line + b"\n")  # one write to an appending file: whole, even if we are killed right after
@@ -72,6 +84,13 @@ class Bill:
         self._lines.append(line)
         self._nano_usd += charge.nano_usd
         self._images += charge.order.n
+
+    def of_batch(self, batch: str) -> Mapping[str, Any]:
+        """What its charged lines used, by custom_id."""
+        return self._of_batches.get(batch, {})
+
+    def _note(self, batch: str, custom_id: str, usage: Mapping[str, object]) -> None:
+        self._of_batches.setdefault(batch, {})[custom_id] = usage
 
     def totals(self) -> dict[str, object]:
         return {"total_nano_usd": self._nano_usd, "total_usd": self._nano_usd / 1e9, "images": self._images}

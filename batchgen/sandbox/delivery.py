@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import anyio
@@ -22,19 +22,28 @@ class Wire:
         self._transport: asyncio.Transport = scope["state"]["transport"]
         self._receive = receive
         self._send = send
+        self._more = True  # of the request's body
         self.begun = False
         self._said = Answer(200, b"")  # of a stream: its headers, and what it has shown so far
 
     async def read(self) -> bytes | None:
         """The request's body; None when the client left before it was whole."""
         body = bytearray()
-        while True:
+        while self._more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 return None
             body += message.get("body", b"")
-            if not message.get("more_body", False):
-                return bytes(body)
+            self._more = message.get("more_body", False)
+        return bytes(body)
+
+    async def arriving(self) -> AsyncIterator[bytes]:
+        """The request's body piece by piece; it just ends where the client left."""
+        while self._more:
+            message = await self._receive()
+            self._more = message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
 
     async def start(self, answer: Answer) -> None:
         """Status and headers, unless a stream has begun, which has only its body left to say."""

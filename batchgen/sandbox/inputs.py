@@ -66,7 +66,7 @@ class MaskFile(Parameter):
         if len(given) > 1:
             _duplicate(name)
         _check_kind(given[0].filename, given[0].kind)
-        return _mask(given[0].data, alpha=self.alpha)
+        return mask(given[0].data, alpha=self.alpha)
 
     def kind(self) -> Schema:
         return dict(_FILE)
@@ -78,7 +78,7 @@ class Reference(Parameter):
 
     def read(self, name: str, given: object) -> object:
         address, known = _reference(name, given)
-        return known or _mask(_bytes_of(name, address), alpha=True)
+        return known or mask(_bytes_of(name, address))
 
     def kind(self) -> Schema:
         one_of = [{"required": [key]} for key in ("image_url", "file_id")]
@@ -94,7 +94,7 @@ class References(Parameter):
         found = []
         for nth, item in enumerate(_items(name, given), 1):
             address, known = _reference(f"{name}[{nth - 1}]", item)
-            found.append(known or _look(_bytes_of(name, address), nth)[0])
+            found.append(known or look(_bytes_of(name, address), nth)[0])
         return tuple(found)
 
     def kind(self) -> Schema:
@@ -109,7 +109,7 @@ class Links(Parameter):
         found = []
         for nth, item in enumerate(_items(name, given), 1):
             address, known = _reference(name, {"image_url": item})
-            found.append(known or _look(_bytes_of(name, address), nth)[0])
+            found.append(known or look(_bytes_of(name, address), nth)[0])
         return tuple(found)
 
     def kind(self) -> Schema:
@@ -160,7 +160,7 @@ def _bytes_of(name: str, data_url: str) -> bytes:
 
 def _image(part: Part, nth: int) -> Input:
     _check_kind(part.filename, part.kind)
-    return _look(part.data, nth)[0]
+    return look(part.data, nth)[0]
 
 
 def _check_kind(filename: str, kind: str) -> None:
@@ -172,7 +172,7 @@ def _check_kind(filename: str, kind: str) -> None:
         raise Refused(Problem(400, message, param="image", code="unsupported_file_mimetype"))
 
 
-def _look(data: bytes, nth: int) -> tuple[Input, Image.Image]:
+def look(data: bytes, nth: int) -> tuple[Input, Image.Image]:
     if len(data) >= LARGEST:
         _unusable(f"Invalid image {nth}: it must be smaller than 50MB.", "image")
     try:
@@ -186,10 +186,10 @@ def _look(data: bytes, nth: int) -> tuple[Input, Image.Image]:
     return Input(hashlib.sha256(data).hexdigest(), width, height), image
 
 
-def _mask(data: bytes, *, alpha: bool) -> Input:
+def mask(data: bytes, *, alpha: bool = True) -> Input:
     if len(data) >= _LARGEST_MASK:
         _unusable("Invalid mask image: it must be smaller than 4MB.", "mask")
-    seen, image = _look(data, 1)
+    seen, image = look(data, 1)
     if image.format != "PNG":
         _unusable(f"Invalid mask image format: {image.format}. It must be a PNG.", "mask")
     if alpha and "A" not in image.getbands():

@@ -22,10 +22,7 @@ class Part:
 
 def parts(body: bytes, content_type: str) -> list[Part]:
     """In their order; ValueError where the body is no form."""
-    boundary = _BOUNDARY.fullmatch(content_type)
-    if boundary is None:
-        raise ValueError("the content type names no boundary")
-    mark = b"--" + (boundary[1] or boundary[2]).encode()
+    mark = boundary(content_type)
     if not body.startswith(mark):
         raise ValueError("the body does not begin with the boundary")
     found, at = [], len(mark)
@@ -38,11 +35,24 @@ def parts(body: bytes, content_type: str) -> list[Part]:
     return found
 
 
+def boundary(content_type: str) -> bytes:
+    """What every part begins behind; ValueError where none is named."""
+    found = _BOUNDARY.fullmatch(content_type)
+    if found is None:
+        raise ValueError("the content type names no boundary")
+    return b"--" + (found[1] or found[2]).encode()
+
+
 def _part(body: bytes, start: int, end: int) -> Part:
     blank = body.find(b"\r\n\r\n", start, end)
     if blank < 0:
         raise ValueError("a part has no blank line behind its headers")
-    lines = (line.partition(":") for line in body[start:blank].decode(errors="replace").split("\r\n"))
+    return part(body[start:blank], body[blank + 4 : end])
+
+
+def part(head: bytes, data: bytes) -> Part:
+    """Of its headers' lines and what stands behind them; ValueError where it has no name."""
+    lines = (line.partition(":") for line in head.decode(errors="replace").split("\r\n"))
     headers = {name.strip().lower(): value.strip() for name, _, value in lines}
     disposition = _DISPOSITION.fullmatch(headers.get("content-disposition", ""))
     if disposition is None:
@@ -52,5 +62,5 @@ def _part(body: bytes, start: int, end: int) -> Part:
         name=disposition[1],
         filename=(filename[1] or filename[2] or "") if filename else "",
         kind=headers.get("content-type", "").lower(),
-        data=body[blank + 4 : end],
+        data=data,
     )

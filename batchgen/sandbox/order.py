@@ -16,6 +16,12 @@ class Asked:
     headers: Mapping[str, str]
     body: bytes
     query: Mapping[str, str] = field(default_factory=dict)
+    batch: str = ""  # of which it is a line
+
+    @property
+    def client_request_id(self) -> str:
+        """Of a batch's line its custom_id."""
+        return self.headers.get("x-client-request-id", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchgen.sandbox import aimlapi, classic, hosts, myrouter, onerouter, openai, openapi
+from batchgen.sandbox.batch_pages import Desk
 from batchgen.sandbox.dialect import Dialect, respond
 from batchgen.sandbox.order import Answer, Problem, Refused
 from batchgen.sandbox.stats import Stats
@@ -20,14 +21,20 @@ DIALECTS = (openai.DIALECT, aimlapi.DIALECT, onerouter.DIALECT, myrouter.DIALECT
 _ELSEWHERE = "/elsewhere"  # where redirects lead: the bill shows who followed one
 
 
-def application(studio: Studio, port: int) -> ASGIApp:
+def application(studio: Studio, desk: Desk, port: int) -> ASGIApp:
     """Everything; what arrives at another port than this one is for the files."""
 
     async def counts(_: Request) -> Response:
         return JSONResponse(stats.summary())
 
     provider = Starlette(
-        routes=[Route("/__stats", counts), *_books(studio), *_dialects(studio)],
+        routes=[
+            Route("/__stats", counts),
+            *_books(studio, desk),
+            *_dialects(studio),
+            *desk.routes(""),
+            *desk.routes("/openai"),
+        ],
         exception_handlers={404: _no_such_url, 405: _no_such_url},
     )
 
@@ -38,7 +45,7 @@ def application(studio: Studio, port: int) -> ASGIApp:
     return stats
 
 
-def _books(studio: Studio) -> Iterator[Route]:
+def _books(studio: Studio, desk: Desk) -> Iterator[Route]:
     async def bill(request: Request) -> Response:
         if request.query_params.get("summary"):
             return JSONResponse(studio.bill.totals())
@@ -47,7 +54,11 @@ def _books(studio: Studio) -> Iterator[Route]:
     async def fetches(_: Request) -> Response:
         return JSONResponse(studio.files.fetches())
 
+    async def batches(_: Request) -> Response:
+        return JSONResponse(desk.all())
+
     yield Route("/__bill", bill)
+    yield Route("/__batches", batches)
     yield Route("/__fetches", fetches)
 
 

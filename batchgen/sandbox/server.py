@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -26,8 +27,14 @@ class CuttingProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """Serves on sockets that are bound already: the provider's first, that of its files second."""
 
+    def __init__(self, config: uvicorn.Config, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.begin = begin
+        self.end = end
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self.begin()
         provider, files = (sockets or [])[:2]
         print(f"sandbox listening on {url(provider)}/v1", flush=True)
         print(f"sandbox files on {url(files)}", flush=True)
@@ -35,6 +42,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it laments every request that is now cut off
         await super().shutdown(sockets)
+        self.end()
 
     def end_with(self, descriptor: int) -> None:
         """Ends when the descriptor, a pipe from the parent process, reaches its end: the parent has died."""
@@ -52,7 +60,8 @@ def bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
-def server(app: ASGIApp, keepalive: float) -> Server:
+def server(app: ASGIApp, keepalive: float, begin: Callable[[], None], end: Callable[[], None]) -> Server:
+    """`begin` is called in its loop before it listens, `end` when it has ended."""
     config = uvicorn.Config(
         app,
         http=CuttingProtocol,
@@ -64,7 +73,7 @@ def server(app: ASGIApp, keepalive: float) -> Server:
         timeout_keep_alive=keepalive,  # type: ignore[arg-type]  # handed to call_later, which takes fractions
         timeout_graceful_shutdown=0,
     )
-    return Server(config)
+    return Server(config, begin, end)
 
 
 def url(listening: socket.socket) -> str:

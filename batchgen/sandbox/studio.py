@@ -24,6 +24,7 @@ from batchgen.sandbox.order import Answer, Asked, Order, Refused, Usage
 from batchgen.sandbox.paint import Painter
 from batchgen.sandbox.rate import Bucket
 from batchgen.sandbox.tasks import Task, Tasks
+from batchgen.sandbox.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Studio:
     flat: int | None = None  # nano-dollars an image, whatever its tokens
     keys: Keys = field(default_factory=Keys)
     tasks: Tasks = field(default_factory=Tasks)
+    uploads: Uploads = field(default_factory=Uploads)
     arrivals: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def price(self, order: Order, used: Usage) -> int:
@@ -89,19 +91,22 @@ class Counter:
 
     async def _order(self, asked: Asked) -> Order:
         """The order that passed every check; raises Refused."""
-        self.dialect.lock.admit(asked)
+        if not asked.batch:
+            self.dialect.lock.admit(asked)
         if self.operation.name == "generate":
-            return self._checked(asked)
-        return await anyio.to_thread.run_sync(self._checked, asked)  # looks at images
+            return self.checked(asked)
+        return await anyio.to_thread.run_sync(self.checked, asked)  # looks at images
 
-    def _checked(self, asked: Asked) -> Order:
+    def checked(self, asked: Asked) -> Order:
+        """What a request may say, and the line of a batch likewise; raises Refused."""
         try:
             given = body.read(asked, self.operation.tables, open_to_more=self.operation.open_to_more)
             model = given.text("model")
-            family = self.dialect.family_of(model, any_model=self.studio.any_model)
+            family = self.family(model)
             if not family:
                 raise Refused(self.dialect.unknown_model(model))
-            return self.operation.order(given, self.operation.name, model, family)
+            order = self.operation.order(given, self.operation.name, model, family)
+            return self.studio.uploads.seen(order, strict=bool(asked.batch))
         except Mistaken as no:
             raise Refused(self.dialect.mistake(no.mistake)) from None
 
@@ -132,6 +137,9 @@ class Counter:
             headers = {"retry-after": str(math.ceil(wait))} if self.studio.retry_after_header else {}
             message = "Too many requests: please slow down." if self.studio.tells == "nothing" else problem.message
             raise Refused(replace(problem, message=message, headers=headers))
+        self._check_safe(order)
+
+    def _check_safe(self, order: Order) -> None:
         if "[moderated]" in order.prompt:
             raise Refused(self.dialect.unsafe("input"))
 
@@ -145,6 +153,24 @@ class Counter:
             await stream.partials(wire, order, self.studio.painter, 10 * asked.ordinal, seconds)
         else:
             await anyio.sleep(seconds)
+        return await self._made(asked, order, fault)
+
+    def family(self, model: str) -> str:
+        return self.dialect.family_of(model, any_model=self.studio.any_model)
+
+    async def line(self, asked: Asked, fault: Fault, declined: str = "") -> Answer:
+        """What the line of a batch comes to; `declined` names the problem that the provider has with it."""
+        try:
+            order = await self._order(asked)
+            if declined:
+                raise Refused(self.dialect.declined(declined, asked, order))
+            self._check_safe(order)
+            answer = await self._made(asked, order, fault)
+        except Refused as no:
+            return self.dialect.refusal(no.problem, asked)
+        return fault.spoil(answer) if fault.spoil else answer
+
+    async def _made(self, asked: Asked, order: Order, fault: Fault) -> Answer:
         if "[moderated-output]" in order.prompt:
             self._charge(asked, order, "refused-output")
             raise Refused(self.dialect.unsafe("output"))
@@ -166,7 +192,7 @@ class Counter:
 
     def _charge(self, asked: Asked, order: Order, fate: str) -> tuple[dict[str, object], int]:
         used = tokens.usage(order)
-        usage, nano_usd = tokens.told(used), self.studio.price(order, used)
+        usage, nano_usd = tokens.told(used), self.studio.price(order, used) // (2 if asked.batch else 1)
         self.studio.bill.add(Charge(self.dialect.name, asked, order, usage, nano_usd, fate))
         return usage, nano_usd
 

@@ -8,6 +8,7 @@ from typing import TextIO
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchgen.sandbox import __main__ as sandbox
+from batchgen.sandbox.batch_pages import Desk
 from batchgen.sandbox.pages import application
 from batchgen.sandbox.studio import Studio
 
@@ -33,8 +34,8 @@ def main(*arguments: str) -> int:
     *flags, log = arguments
     with Path(log).open("w", buffering=1) as file:
 
-        def noted(studio: Studio, port: int) -> ASGIApp:
-            return Departures(application(studio, port), file)
+        def noted(studio: Studio, desk: Desk, port: int) -> ASGIApp:
+            return Departures(application(studio, desk, port), file)
 
         vars(sandbox)["application"] = noted
         return sandbox.main(flags)
