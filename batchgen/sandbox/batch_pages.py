@@ -49,10 +49,7 @@ class Contents:
     start: int
     end: int
     whole: int
-
-    @property
-    def status(self) -> int:
-        return 206 if self.end - self.start < self.whole else 200
+    partial: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +114,7 @@ class Desk:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", call.asked.headers.get("range", ""))
         path, whole = self.uploads.path(upload.id), upload.bytes
         if not wanted or not self.ranges or call.fault == "norange":
-            return Contents(path, 0, whole, whole)
+            return Contents(path, 0, whole, whole, partial=False)
         start, end = int(wanted[1]), min(whole, int(wanted[2]) + 1) if wanted[2] else whole
         if start >= whole:
             raise Refused(
@@ -210,9 +207,9 @@ async def _send(wire: Wire, contents: Contents, headers: Mapping[str, str], faul
     """Piece by piece, however long it is."""
     length = contents.end - contents.start
     said = {"content-type": "application/octet-stream", "content-length": str(length), "accept-ranges": "bytes"}
-    if contents.status == 206:
+    if contents.partial:
         said["content-range"] = f"bytes {contents.start}-{contents.end - 1}/{contents.whole}"
-    await wire.begin(contents.status, {**headers, **said})
+    await wire.begin(206 if contents.partial else 200, {**headers, **said})
     left = length // 2 if fault == "truncate" else length
     async with await anyio.open_file(contents.path, "rb") as file:
         await file.seek(contents.start)

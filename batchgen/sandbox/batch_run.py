@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,9 +47,9 @@ class Pace:
     slow_seconds: float = 0.0
     seed: int = 0
 
-    def chance(self, custom_id: str) -> float:
-        """From 0 to 1, the same for the same seed and line."""
-        return int(hashlib.sha256(f"{self.seed} {custom_id}".encode()).hexdigest()[:12], 16) / 16**12
+    def chance(self, name: str) -> float:
+        """From 0 to 1, the same for the same seed and name."""
+        return int(hashlib.sha256(f"{self.seed} {name}".encode()).hexdigest()[:12], 16) / 16**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Life:
             return
         if found.errors:
             batch.errors = found.errors
-            self.turn(batch, "failed")
+            self._end(batch, "failed")
         else:
             batch.total = len(found.lines)
             self.turn(batch, "in_progress")
@@ -105,7 +104,7 @@ class Life:
     async def _execute(self, batch: Batch) -> None:
         """Executes lines until the last, or until there is a reason to leave the others as they are."""
         lines = (await self.checked(batch)).lines if batch.total else []
-        order = sorted(lines, key=lambda line: (self._slow(line), self.pace.chance(line.custom_id[::-1])))
+        order = sorted(lines, key=lambda line: (self._slow(line), self.pace.chance(f"order {line.custom_id}")))
         with Sheets(self._path(batch, "output"), self._path(batch, "error")) as sheets:
             end = await self._work(batch, order, sheets)
             self._count(batch, sheets)
@@ -123,8 +122,7 @@ class Life:
         fault, begun = FAULTS[batch.fault], time.time()
         done = sheets.written
         left = [(nth, line) for nth, line in enumerate(order) if line.custom_id not in done]
-        source = os.open(self._path(batch, "input"), os.O_RDONLY) if left else -1
-        try:
+        with self._path(batch, "input").open("rb") as source:
             for position, (nth, line) in enumerate(left):
                 due = begun + position / self.pace.rate
                 if self._slow(line):
@@ -133,11 +131,9 @@ class Life:
                     return end
                 if fault.dies and nth >= len(order) // 2:
                     return "failed"
-                await self._line(batch, fault, nth, line, os.pread(source, line.length, line.offset), sheets)
+                source.seek(line.offset)
+                await self._line(batch, fault, nth, line, source.read(line.length), sheets)
                 self._count(batch, sheets)
-        finally:
-            if source >= 0:
-                os.close(source)
         if batch.status == "cancelling":
             return await self._until(batch, float("inf"))
         return "finalizing"
@@ -185,6 +181,9 @@ class Life:
         if status == "failed":
             message = "The batch failed while it was in progress."
             batch.errors = [{"code": "server_error", "line": None, "message": message, "param": None}]
+        self._end(batch, status)
+
+    def _end(self, batch: Batch, status: str) -> None:
         self.turn(batch, status)
         for kind in ("input", "output", "error"):
             self._path(batch, kind).unlink(missing_ok=True)

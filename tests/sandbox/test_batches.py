@@ -1,61 +1,16 @@
 """The Batch API, as the official package sees it."""
 
 import io
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from openai.types import Batch
 
-from .child import KEY, Child
+from .batching import MODEL, SMALL, client_of, create, ended, lines, request, upload
+from .child import Child
 from .conftest import Start
 from .pictures import picture
-
-MODEL = "gpt-image-2"
-ENDED = ("completed", "failed", "expired", "cancelled")
-SMALL = ("--paint", "cached", "--paint-bytes", "1000", "--batch-rate", "10000")
-
-
-@contextmanager
-def client_of(sandbox: Child) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=sandbox.url, api_key=KEY, max_retries=0) as client:
-        yield client
-
-
-def request(custom_id: str, prompt: str = "An otter", **more: Any) -> dict[str, Any]:
-    body = {"model": MODEL, "prompt": prompt, "quality": "low", **more.pop("body", {})}
-    return {"custom_id": custom_id, "method": "POST", "url": "/v1/images/generations", "body": body, **more}
-
-
-def upload(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes) -> str:
-    content = lines if isinstance(lines, bytes) else "\n".join(map(json.dumps, lines)).encode()
-    return client.files.create(purpose="batch", file=("input.jsonl", content)).id
-
-
-def create(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, **more: Any) -> Batch:
-    more = {"endpoint": "/v1/images/generations", "completion_window": "24h", **more}
-    return client.batches.create(input_file_id=upload(client, lines), **more)
-
-
-def ended(client: openai.OpenAI, batch: Batch, *statuses: str) -> Batch:
-    """As it is when it has come to one of these statuses."""
-    until = time.monotonic() + 15
-    while batch.status not in (statuses or ENDED):
-        assert time.monotonic() < until, batch
-        time.sleep(0.01)
-        batch = client.batches.retrieve(batch.id)
-    return batch
-
-
-def lines(client: openai.OpenAI, name: str | None) -> dict[str, Any]:
-    """Of a result file, by custom_id."""
-    text = client.files.content(name).text if name else ""
-    return {line["custom_id"]: line for line in map(json.loads, text.splitlines())}
 
 
 def test_a_batch_lives_and_costs_half(start: Start) -> None:
@@ -165,3 +120,116 @@ def test_lines_may_edit_files(start: Start) -> None:
         good, bad = lines(client, done.output_file_id), lines(client, done.error_file_id)
     assert (set(good), set(bad)) == ({"good"}, {"text", "purpose", "none"})
     assert {line["response"]["status_code"] for line in bad.values()} == {400}
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "line"),
+    [
+        (b"", "empty_file", None),
+        (b"\n \n", "empty_file", None),
+        ([request("a"), request("a")], "duplicate_custom_id", 2),
+        ([request("")], "missing_required_parameter", 1),
+        ([request("a", url="/v1/images/edits")], "invalid_url", 1),
+        ([request("a", method="GET")], "invalid_method", 1),
+        ([request("a"), request("b", body={"model": "gpt-image-1.5"})], "mismatched_model", 2),
+        ([request("a", body={"stream": True})], "unsupported_parameter", 1),
+        ([request("a", body={"response_format": "b64_json"})], "unsupported_parameter", 1),
+        ([request("a", body={"model": "gpt-image-9"})], "model_not_found", 1),
+        ([request("a", body={"model": "gpt-image-2.6-flare"})], "model_not_found", 1),
+        (b'{"custom_id": "a"', "invalid_json_line", 1),
+        (b"[1]", "invalid_json_line", 1),
+    ],
+)
+def test_a_file_that_is_not_right_fails_as_a_whole(cached: Child, content: Any, code: str, line: int | None) -> None:
+    before = len(cached.fates())
+    with client_of(cached) as client:
+        batch = ended(client, create(client, content))
+    assert (batch.status, batch.output_file_id, batch.error_file_id) == ("failed", None, None)
+    assert batch.failed_at
+    assert batch.request_counts
+    assert batch.request_counts.to_dict() == {"total": 0, "completed": 0, "failed": 0}
+    assert batch.errors
+    assert batch.errors.data
+    assert [(error.code, error.line) for error in batch.errors.data] == [(code, line)]
+    assert len(cached.fates()) == before
+
+
+def test_a_file_has_at_most_fifty_thousand_lines(cached: Child) -> None:
+    line = b'{"custom_id": "%d", "method": "POST", "url": "/v1/images/generations", "body": {"model": "gpt-image-2"}}'
+    with client_of(cached) as client:
+        batch = ended(client, create(client, b"\n".join(line % n for n in range(50_001))))
+    assert batch.errors
+    assert batch.errors.data
+    assert [(error.code, error.line) for error in batch.errors.data] == [("too_many_tasks", 50_001)]
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"endpoint": "/v1/images/variations"}, "endpoint"),
+        ({"completion_window": "48h"}, "completion_window"),
+        ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
+        ({"metadata": {"x" * 65: "x"}}, "metadata"),
+        ({"metadata": {"x": "x" * 513}}, "metadata.x"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, "output_expires_after.seconds"),
+    ],
+)
+def test_what_nobody_may_create_is_refused_at_once(cached: Child, more: dict[str, Any], param: str) -> None:
+    with client_of(cached) as client, pytest.raises(openai.BadRequestError) as refused:
+        create(client, [request("a")], **more)
+    assert refused.value.param == param
+
+
+def test_a_batch_wants_a_batch_file(cached: Child) -> None:
+    with client_of(cached) as client:
+        other = client.files.create(purpose="user_data", file=("a.jsonl", b"{}")).id
+        for name in (other, "file-none"):
+            with pytest.raises(openai.BadRequestError) as refused:
+                client.batches.create(input_file_id=name, endpoint="/v1/images/generations", completion_window="24h")
+            assert refused.value.param == "input_file_id"
+        with pytest.raises(openai.NotFoundError):
+            client.batches.retrieve("batch_none")
+
+
+@pytest.mark.parametrize("at", ["validating", "create"])
+def test_the_queue_of_a_model_may_be_full(start: Start, at: str) -> None:
+    sandbox = start(*SMALL, "--batch-tokens", "19", "--batch-tokens-at", at, "--batch-finalizing", "0.3")
+    words = "Enqueued token limit reached for gpt-image-2 in organization org-sandbox. Limit: 19 enqueued tokens."
+    with client_of(sandbox) as client:
+        first = ended(client, create(client, [request("a")]), "finalizing")
+        if at == "create":
+            with pytest.raises(openai.BadRequestError, match=words) as refused:
+                create(client, [request("a", "Three otters who wait")])
+            assert refused.value.code == "token_limit_exceeded"
+        else:
+            second = ended(client, create(client, [request("a", "Three otters who wait")]))
+            assert second.errors
+            assert second.errors.data
+            assert [error.code for error in second.errors.data] == ["token_limit_exceeded"]
+            assert words in str(second.errors.data[0].message)
+        ended(client, first)
+        assert ended(client, create(client, [request("a", "Three otters who wait")])).status == "completed"
+
+
+def test_a_third_may_come_late(start: Start) -> None:
+    sandbox = start(*SMALL, "--batch-slow", "0.33", "--batch-slow-seconds", "0.6")
+    with client_of(sandbox) as client:
+        batch = create(client, [request(str(n)) for n in range(60)])
+        while not sandbox.fates():
+            pass
+        while len(sandbox.fates()) < 30:
+            pass
+        early = client.batches.retrieve(batch.id).request_counts
+        assert early
+        assert 30 <= early.completed < 60
+        assert ended(client, batch).status == "completed"
+
+
+def test_a_batch_can_be_cancelled_before_it_begins(start: Start) -> None:
+    with client_of(start(*SMALL, "--batch-validating", "60")) as client:
+        batch = create(client, [request("a")])
+        client.batches.cancel(batch.id)
+        done = ended(client, batch)
+    assert (done.status, done.output_file_id, done.in_progress_at) == ("cancelled", None, None)
+    assert done.cancelling_at
+    assert done.cancelled_at
