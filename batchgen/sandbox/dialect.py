@@ -59,6 +59,7 @@ class Dialect:
     response: Schema
     delivery: str = "b64_json"  # of images, where the request does not say
     tasks: bool = False  # may answer with a task that is asked after
+    batches: bool = False  # takes requests by the file, at half price for those who wait
 
     def family_of(self, model: str, *, any_model: bool) -> str:
         """With `any_model` a stranger's name is none of our business."""

@@ -42,6 +42,7 @@ AZURE = replace(
     ),
     models=_MODELS,
     family=_known,
+    batches=False,
 )
 
 # LiteLLM: only what its list holds, and the status where the code belongs
@@ -67,6 +68,7 @@ LITELLM = replace(
     family=_known,
     refusal=_litellm_refusal,
     headers=lambda asked, bucket, took: {"x-request-id": asked.request_id, "x-litellm-call-id": asked.request_id},
+    batches=False,
 )
 
 

@@ -185,4 +185,5 @@ DIALECT = Dialect(
     answer=answer,
     headers=headers,
     response=RESPONSE,
+    batches=True,
 )

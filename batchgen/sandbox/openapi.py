@@ -1,6 +1,6 @@
 """A dialect as an OpenAPI document, made of the tables that its requests are checked against."""
 
-from batchgen.sandbox import shape
+from batchgen.sandbox import batch_shapes, shape
 from batchgen.sandbox.dialect import Dialect, Operation
 from batchgen.sandbox.parameter import Schema, object_schema
 
@@ -24,6 +24,8 @@ def document(dialect: Dialect, origin: str) -> Schema:
     paths["/models"] = {"get": {"operationId": "models", "responses": _responses(_MODELS)}}
     if dialect.tasks:
         paths["/images/tasks/{task_id}"] = {"get": _poll()}
+    if dialect.batches:
+        paths |= batch_shapes.paths()
     return {
         "openapi": "3.1.0",
         "info": {"title": f"The sandbox's {dialect.name} dialect", "version": "1.0.0"},

@@ -28,13 +28,7 @@ def application(studio: Studio, desk: Desk, port: int) -> ASGIApp:
         return JSONResponse(stats.summary())
 
     provider = Starlette(
-        routes=[
-            Route("/__stats", counts),
-            *_books(studio, desk),
-            *_dialects(studio),
-            *desk.routes(""),
-            *desk.routes("/openai"),
-        ],
+        routes=[Route("/__stats", counts), *_books(studio, desk), *_dialects(studio, desk)],
         exception_handlers={404: _no_such_url, 405: _no_such_url},
     )
 
@@ -62,15 +56,15 @@ def _books(studio: Studio, desk: Desk) -> Iterator[Route]:
     yield Route("/__fetches", fetches)
 
 
-def _dialects(studio: Studio) -> Iterator[Route]:
+def _dialects(studio: Studio, desk: Desk) -> Iterator[Route]:
     for dialect in DIALECTS:
-        yield from _dialect(studio, dialect, f"/{dialect.name}")
-        yield from _dialect(studio, dialect, f"{_ELSEWHERE}/{dialect.name}")
+        yield from _dialect(studio, desk, dialect, f"/{dialect.name}")
+        yield from _dialect(studio, desk, dialect, f"{_ELSEWHERE}/{dialect.name}")
     for prefix in ("", _ELSEWHERE):
-        yield from _dialect(studio, openai.DIALECT, prefix)
+        yield from _dialect(studio, desk, openai.DIALECT, prefix)
 
 
-def _dialect(studio: Studio, dialect: Dialect, prefix: str) -> Iterator[Route]:
+def _dialect(studio: Studio, desk: Desk, dialect: Dialect, prefix: str) -> Iterator[Route]:
     async def models(request: Request) -> Response:
         return _response(_admitted(request, dialect) or respond(dialect.catalogue()))
 
@@ -86,6 +80,8 @@ def _dialect(studio: Studio, dialect: Dialect, prefix: str) -> Iterator[Route]:
     yield Route(f"{prefix}/openapi.json", document)
     if dialect.tasks:
         yield Route(f"{prefix}/v1/images/tasks/{{id}}", task)
+    if dialect.batches:
+        yield from desk.routes(prefix)
 
 
 def _polled(task: Task | None) -> Answer:

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import openai
 import pytest
 
@@ -233,3 +234,23 @@ def test_a_batch_can_be_cancelled_before_it_begins(start: Start) -> None:
     assert (done.status, done.output_file_id, done.in_progress_at) == ("cancelled", None, None)
     assert done.cancelling_at
     assert done.cancelled_at
+
+
+def test_what_is_told_is_what_is_documented(cached: Child) -> None:
+    document = cached.get("openai/openapi.json").json()
+
+    def told(path: str, method: str = "get", **known: str) -> Any:
+        answer = cached.get(f"openai/v1{path.format(**known)}").json()
+        said = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer, said)
+        return answer
+
+    with client_of(cached) as client:
+        failed = ended(client, create(client, b""))
+        done = ended(client, create(client, [request("a"), request("b", "[moderated]")], metadata={"a": "b"}))
+    assert told("/batches/{id}", id=failed.id)["errors"]
+    assert told("/batches/{id}", id=done.id)["usage"]
+    assert told("/files/{id}", id=str(done.output_file_id))["purpose"] == "batch_output"
+    assert told("/batches")["data"]
+    assert told("/files")["data"]
+    assert "/batches" not in cached.get("azure/openapi.json").json()["paths"]
