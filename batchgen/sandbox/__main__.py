@@ -76,6 +76,8 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
 
 
 def _desk(options: argparse.Namespace, studio: Studio) -> Desk:
+    if options.batch_rate <= 0:
+        raise ValueError("--batch-rate: more than nothing")
     pace = Pace(
         rate=options.batch_rate,
         validating=options.batch_validating,

@@ -4,17 +4,16 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
-from uuid import uuid4
+from typing import Any
 
 import anyio
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from batchgen.sandbox import batch_faults, batches, delivery, openai, upload_form
-from batchgen.sandbox.batches import Batches
+from batchgen.sandbox import batch_faults, delivery, envelope, openai, upload_form
+from batchgen.sandbox.batches import Batches, check_expiry, refuse
 from batchgen.sandbox.delivery import Wire
 from batchgen.sandbox.dialect import respond
 from batchgen.sandbox.order import Answer, Asked, Problem, Refused
@@ -26,7 +25,9 @@ _OVERHEAD = 100_000  # bytes that a form has besides its file
 _CHUNK = 2**20
 _LONGEST_PAGE, _LONGEST_FILE_PAGE = 100, 10_000
 _PROBLEMS = {
-    "500": Problem(500, "The server had an error while processing your request.", "server_error", code="server_error"),
+    "500": envelope.WORDS["500"],
+    "503": envelope.WORDS["503-retry"],
+    "billing": envelope.WORDS["billing"],
     "429": Problem(
         429,
         "Rate limit reached for requests. Please try again in 1s.",
@@ -34,10 +35,6 @@ _PROBLEMS = {
         code="rate_limit_exceeded",
         headers={"retry-after": "1"},
     ),
-    "503": Problem(
-        503, "The server is overloaded. Please try again later.", "server_error", code="server_is_overloaded"
-    ),
-    "billing": Problem(400, "Billing hard limit has been reached.", code="billing_hard_limit_reached"),
 }
 
 
@@ -81,7 +78,7 @@ class Desk:
         return {"batches": [each.told() for each in self.batches.all()], "files": list(self.uploads.all())}
 
     async def _upload(self, call: "_Asking") -> Answer:
-        target = self.uploads.path(f"upload-{uuid4().hex}")
+        target = self.uploads.arriving()
         chunks = call.wire.arriving()
         try:
             form = await upload_form.read(
@@ -196,11 +193,8 @@ class _Call:
         elif isinstance(answer, Contents):
             await _send(wire, answer, headers, fault)
         else:
-            await _deliver(wire, Answer(answer.status, answer.body, {**answer.headers, **headers}), fault)
-
-
-async def _deliver(wire: Wire, answer: Answer, fault: str) -> None:
-    await (delivery.truncate if fault == "truncate" else delivery.whole)(wire, answer)
+            deliver = delivery.truncate if fault == "truncate" else delivery.whole
+            await deliver(wire, replace(answer, headers={**answer.headers, **headers}))
 
 
 async def _send(wire: Wire, contents: Contents, headers: Mapping[str, str], fault: str) -> None:
@@ -228,16 +222,16 @@ def _uploaded(form: upload_form.Form) -> Upload:
     """Raises Refused."""
     purpose = form.fields.get("purpose", "")
     if not purpose:
-        _refuse("Missing required parameter: 'purpose'.", "purpose", "missing_required_parameter")
+        refuse("Missing required parameter: 'purpose'.", "purpose", "missing_required_parameter")
     if purpose not in PURPOSES:
         known = ", ".join(f"'{each}'" for each in PURPOSES)
-        _refuse(f"Invalid value: '{purpose}'. Supported values are: {known}.", "purpose")
+        refuse(f"Invalid value: '{purpose}'. Supported values are: {known}.", "purpose")
     if not form.filename:
-        _refuse("Missing required parameter: 'file'.", "file", "missing_required_parameter")
+        refuse("Missing required parameter: 'file'.", "file", "missing_required_parameter")
     if form.bytes > (LARGEST_BATCH if purpose == "batch" else LARGEST):
-        _refuse(f"The file is too large for purpose '{purpose}': it has {form.bytes} bytes.", "file")
+        refuse(f"The file is too large for purpose '{purpose}': it has {form.bytes} bytes.", "file")
     if purpose == "batch" and not form.filename.endswith(".jsonl"):
-        _refuse("Invalid file format for Batch API. Must be .jsonl", "file")
+        refuse("Invalid file format for Batch API. Must be .jsonl", "file")
     now = int(time.time())
     seconds = _expiry(form.fields) or (MONTH if purpose == "batch" else 0)
     return Upload(form.filename, purpose, form.bytes, now + seconds if seconds else None, created_at=now)
@@ -249,7 +243,7 @@ def _expiry(fields: Mapping[str, str]) -> int:
     if anchor is None and seconds is None:
         return 0
     whole = int(seconds) if seconds and seconds.isdecimal() else None
-    batches.check_expiry({"anchor": anchor, "seconds": whole}, "expires_after")
+    check_expiry({"anchor": anchor, "seconds": whole}, "expires_after")
     return whole or 0
 
 
@@ -264,16 +258,12 @@ def _unread(problem: Exception) -> Refused:
 def _page(items: Sequence[Mapping[str, object]], query: Mapping[str, str], usual: int, most: int) -> Answer:
     said = query.get("limit", str(usual))
     if not said.isdecimal() or not 1 <= int(said) <= most:
-        _refuse(f"Invalid 'limit': expected a value from 1 to {most}, but got {said} instead.", "limit")
+        refuse(f"Invalid 'limit': expected a value from 1 to {most}, but got {said} instead.", "limit")
     names = [each["id"] for each in items]
     after = query.get("after")
     if after is not None and after not in names:
-        _refuse(f"Invalid 'after': no object with id '{after}'.", "after")
+        refuse(f"Invalid 'after': no object with id '{after}'.", "after")
     start = names.index(after) + 1 if after is not None else 0
     page = items[start : start + int(said)]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
     return respond({"object": "list", "data": page, **ends, "has_more": start + len(page) < len(items)})
-
-
-def _refuse(message: str, param: str, code: str = "invalid_value") -> NoReturn:
-    raise Refused(Problem(400, message, param=param, code=code))

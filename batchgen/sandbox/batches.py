@@ -115,9 +115,9 @@ class Batches:
     def _input(self, name: object) -> Upload:
         upload = self._studio.uploads.get(str(name))
         if upload is None:
-            _refuse(f"Invalid input_file_id: no such File object: {name}.", "input_file_id")
+            refuse(f"Invalid input_file_id: no such File object: {name}.", "input_file_id")
         if upload.purpose != "batch":
-            _refuse(f"Invalid purpose of the input file: '{upload.purpose}'. Expected 'batch'.", "input_file_id")
+            refuse(f"Invalid purpose of the input file: '{upload.purpose}'. Expected 'batch'.", "input_file_id")
         return upload
 
     def _hurry(self) -> None:
@@ -156,34 +156,34 @@ class Batches:
 def _check(fields: Mapping[str, Any], endpoints: Mapping[str, object]) -> None:
     for name in fields:
         if name not in _FIELDS:
-            _refuse(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+            refuse(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     for name in _FIELDS[:3]:
         if fields.get(name) is None:
-            _refuse(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+            refuse(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
     if fields["endpoint"] not in endpoints:
         known = " and ".join(f"'{each}'" for each in endpoints)
-        _refuse(f"Invalid value: '{fields['endpoint']}'. Supported values are: {known}.", "endpoint")
+        refuse(f"Invalid value: '{fields['endpoint']}'. Supported values are: {known}.", "endpoint")
     if fields["completion_window"] != "24h":
-        _refuse(f"Invalid value: '{fields['completion_window']}'. Value must be '24h'.", "completion_window")
+        refuse(f"Invalid value: '{fields['completion_window']}'. Value must be '24h'.", "completion_window")
     _check_metadata(fields.get("metadata") or {})
     check_expiry(fields.get("output_expires_after"), "output_expires_after")
 
 
 def _check_metadata(pairs: object) -> None:
     if not isinstance(pairs, dict):
-        _refuse("Invalid type for 'metadata': expected an object.", "metadata", "invalid_type")
+        refuse("Invalid type for 'metadata': expected an object.", "metadata", "invalid_type")
     if len(pairs) > _MOST_PAIRS:
         message = f"Invalid 'metadata': too many properties. Expected at most {_MOST_PAIRS}, but got {len(pairs)}."
-        _refuse(message, "metadata", "object_above_max_properties")
+        refuse(message, "metadata", "object_above_max_properties")
     for key, value in pairs.items():
         if len(key) > _LONGEST_KEY:
             message = f"Invalid 'metadata': the key '{key}' is longer than {_LONGEST_KEY} characters."
-            _refuse(message, "metadata", "invalid_value")
+            refuse(message, "metadata", "invalid_value")
         if not isinstance(value, str):
-            _refuse(f"Invalid type for 'metadata.{key}': expected a string.", f"metadata.{key}", "invalid_type")
+            refuse(f"Invalid type for 'metadata.{key}': expected a string.", f"metadata.{key}", "invalid_type")
         if len(value) > _LONGEST_VALUE:
             message = f"Invalid 'metadata.{key}': string too long. Expected at most {_LONGEST_VALUE} characters."
-            _refuse(message, f"metadata.{key}", "string_above_max_length")
+            refuse(message, f"metadata.{key}", "string_above_max_length")
 
 
 def check_expiry(given: object, name: str) -> None:
@@ -191,11 +191,11 @@ def check_expiry(given: object, name: str) -> None:
     if given is None:
         return
     if not isinstance(given, dict) or given.get("anchor") != "created_at":
-        _refuse(f"Invalid value for '{name}.anchor': the only one supported is 'created_at'.", f"{name}.anchor")
+        refuse(f"Invalid value for '{name}.anchor': the only one supported is 'created_at'.", f"{name}.anchor")
     seconds = given.get("seconds")
     if not isinstance(seconds, int) or not _HOUR <= seconds <= MONTH:
-        _refuse(f"Invalid '{name}.seconds': expected a value from {_HOUR} to {MONTH}.", f"{name}.seconds")
+        refuse(f"Invalid '{name}.seconds': expected a value from {_HOUR} to {MONTH}.", f"{name}.seconds")
 
 
-def _refuse(message: str, param: str, code: str = "invalid_value") -> NoReturn:
+def refuse(message: str, param: str, code: str = "invalid_value") -> NoReturn:
     raise Refused(Problem(400, message, param=param, code=code))

@@ -16,6 +16,7 @@ from batchgen.sandbox.order import Input, Order, Problem, Refused
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 LARGEST, LARGEST_BATCH = 512 * 2**20, 200 * 2**20
 MONTH = 30 * 86_400  # seconds: how long a batch's files are kept
+_ARRIVING = "arriving-"
 _PICTURES = ("vision", "user_data")
 
 
@@ -44,6 +45,8 @@ class Uploads:
         self._kept: dict[str, Upload] = {}
         self._deleted: set[str] = set()
         self._seen: dict[tuple[str, bool], Input] = {}
+        for torn in folder.glob(f"{_ARRIVING}*") if folder else ():
+            torn.unlink()
         for record in self._journal.records():
             if "deleted" in record:
                 self._deleted.add(record["deleted"])
@@ -56,6 +59,10 @@ class Uploads:
             self._folder = Path(tempfile.mkdtemp(prefix="sandbox-files-"))
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
+
+    def arriving(self) -> Path:
+        """Where to put a file that is not there yet."""
+        return self.path(f"{_ARRIVING}{uuid4().hex}")
 
     def end(self) -> None:
         if self._temporary and self._folder:

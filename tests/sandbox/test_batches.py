@@ -1,6 +1,7 @@
 """The Batch API, as the official package sees it."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def test_a_batch_whose_window_is_over_expires(start: Start) -> None:
     assert len(sandbox.bill()["charges"]) == len(good)
 
 
-def test_a_killed_provider_goes_on_and_bills_no_line_twice(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["nothing", "half a line", "everything"])
+def test_a_killed_provider_goes_on_and_bills_no_line_twice(start: Start, tmp_path: Path, loss: str) -> None:
     flags = (*SMALL, "--bill", str(tmp_path / "bill"))
     first = start(*flags, "--batch-rate", "50")
     with client_of(first) as client:
@@ -91,12 +93,52 @@ def test_a_killed_provider_goes_on_and_bills_no_line_twice(start: Start, tmp_pat
         while len(first.fates()) < 5:
             pass
     first.end()
+    (written,) = (tmp_path / "bill.files").glob("batch_*.output")
+    if loss != "nothing":  # written after the bill, and may be lost with it still there
+        written.write_bytes(written.read_bytes()[:-50] if loss == "half a line" else b"")
     second = start(*flags)
     with client_of(second) as client:
         done = ended(client, client.batches.retrieve(batch.id))
         good = lines(client, done.output_file_id)
+    assert done.request_counts
+    assert done.request_counts.to_dict() == {"total": 40, "completed": 40, "failed": 0}
     assert len(good) == 40
     assert sorted(charge["custom_id"] for charge in second.bill()["charges"]) == sorted(good)
+    assert len(list((tmp_path / "bill.files").iterdir())) == 2  # input and output
+
+
+@pytest.mark.parametrize("stage", ["validating", "finalizing", "cancelling"])
+def test_a_killed_provider_goes_on_from_any_status(start: Start, tmp_path: Path, stage: str) -> None:
+    flags = (*SMALL, "--bill", str(tmp_path / "bill"))
+    first = start(*flags, f"--batch-{stage}", "60", *(["--batch-rate", "1"] if stage == "cancelling" else []))
+    with client_of(first) as client:
+        batch = create(client, [request("a"), request("b", "[moderated]")])
+        if stage == "cancelling":
+            client.batches.cancel(batch.id)
+        ended(client, batch, stage)
+    first.end()
+    second = start(*flags)
+    with client_of(second) as client:
+        done = ended(client, client.batches.retrieve(batch.id))
+        assert done.status == ("cancelled" if stage == "cancelling" else "completed")
+        assert len(second.fates()) == 1 or stage == "cancelling"
+        if stage != "cancelling":
+            assert set(lines(client, done.output_file_id)) == {"a"}
+            assert set(lines(client, done.error_file_id)) == {"b"}
+
+
+def test_more_batches_an_hour_than_allowed_are_refused(start: Start, tmp_path: Path) -> None:
+    flags = (*SMALL, "--bill", str(tmp_path / "bill"))
+    first = start(*flags)
+    with client_of(first) as client:
+        ended(client, create(client, [request("a")]))
+    first.end()
+    journal = tmp_path / "bill.batches"
+    record = json.loads(journal.read_text().splitlines()[-1])
+    journal.write_text("".join(json.dumps({**record, "id": f"batch_{n}"}) + "\n" for n in range(2_000)))
+    with client_of(start(*flags)) as client, pytest.raises(openai.RateLimitError) as refused:
+        create(client, [request("a")])
+    assert refused.value.code == "rate_limit_exceeded"
 
 
 def test_batches_are_listed_the_newest_first(start: Start) -> None:

@@ -50,6 +50,10 @@ def test_it_says_where_it_listens_and_really_does(start: Start) -> None:
         (("--script", "ok boom"), "'boom' is not one of"),
         (("--script", "ok", "--faults", "cut=1"), "not allowed with"),
         (("--file-faults", "404 boom"), "'boom' is not one of ok, 404"),
+        (("--batch-faults", "boom"), "'boom' is not one of ok, missing"),
+        (("--batch-call-faults", "create"), "'' is not one of ok, cut"),
+        (("--batch-call-faults", "make=cut"), "'make' is not one of upload"),
+        (("--batch-rate", "0"), "--batch-rate: more than nothing"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags: tuple[str, ...], complaint: str) -> None:
