@@ -19,6 +19,7 @@ from batchgen.wire import Form, Request, Upload
 CHUNK = 3 * 2**18  # bytes; a multiple of three, so that base64 needs no rest
 LINE = b"\r\n"
 EXTENSIONS = {"jpeg": "jpg"}
+LINES = "jsonl"  # the format of a file that is no image
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _multipart(form: Form, folder: Path) -> Body:
         pieces.append(LINE.join([dash, head, b"", value.encode(), b""]))
     for n, (name, upload) in enumerate(form.files, 1):
         kind = _type(upload).partition("/")[2]
-        file = f"{n}.{EXTENSIONS.get(kind, kind)}"  # what it is called here is nobody's affair
+        file = upload.name or f"{n}.{EXTENSIONS.get(kind, kind)}"
         head = f'Content-Disposition: form-data; name="{name}"; filename="{file}"'.encode()
         pieces.append(LINE.join([dash, head, f"Content-Type: {_type(upload)}".encode(), b"", b""]))
         pieces += [_piece(upload, folder, text=False), LINE]
@@ -141,6 +142,8 @@ def _piece(upload: Upload, folder: Path, text: bool) -> bytes | Stretch:
 
 
 def _type(upload: Upload) -> str:
+    if upload.input.format == LINES:
+        return "application/jsonl"
     return f"image/{'png' if upload.area else upload.input.format}"
 
 

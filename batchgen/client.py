@@ -2,9 +2,9 @@
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -90,8 +90,8 @@ class Client:
         """
         body = await bodies.body(request, self._access.folder)
         try:
-            with anyio.fail_after(self._access.timeout):
-                return await self._exchange(request, body, sink, headers)
+            with anyio.fail_after(self._access.timeout) as scope:
+                return await self._exchange(request, body, sink, headers, scope)
         except (anyio.get_cancelled_exc_class(), Rejected):
             await self._renew()
             raise
@@ -115,7 +115,12 @@ class Client:
         return _named(error)
 
     async def _exchange(
-        self, request: Request, body: bodies.Body | None, sink: Sink, headers: Mapping[str, str]
+        self,
+        request: Request,
+        body: bodies.Body | None,
+        sink: Sink,
+        headers: Mapping[str, str],
+        scope: anyio.CancelScope,
     ) -> Reply:
         headers = {**self._access.headers, **(self._access.auth if request.auth else {}), **headers}
         url = f"{self._access.base_url}/{request.url}" if request.auth else request.url  # no key goes anywhere else
@@ -139,7 +144,8 @@ class Client:
         else:
             response = await self._http.send(asked, stream=True)
         try:
-            poured = await _pour(response, sink, request)
+            more = partial(_prolong, scope, self._access.timeout) if request.steady else _nothing
+            poured = await _pour(response, sink, request, more)
         finally:
             with anyio.CancelScope(shield=True):  # a whole answer is not thrown away at the door
                 await response.aclose()
@@ -153,8 +159,19 @@ class Client:
         self._http = _fresh(self._access)
 
 
-async def _pour(response: httpx.Response, sink: Sink, request: Request) -> Poured:
-    """Raw bytes off the socket. The images of an answer are decoded on the way, unless it is one that is not kept."""
+def _nothing() -> None:
+    pass
+
+
+def _prolong(scope: anyio.CancelScope, seconds: float) -> None:
+    scope.deadline = anyio.current_time() + seconds
+
+
+async def _pour(response: httpx.Response, sink: Sink, request: Request, more: Callable[[], None]) -> Poured:
+    """Raw bytes off the socket. The images of an answer are decoded on the way, unless it is one that is not kept.
+
+    `more` is told whenever some came.
+    """
     kind = response.headers.get("content-type", "").lower()
     plain = response.headers.get("content-encoding", "identity").lower() == "identity"
     sift = response.is_success and plain and not request.handle and kind.startswith((JSON, STREAM))
@@ -163,6 +180,7 @@ async def _pour(response: httpx.Response, sink: Sink, request: Request) -> Poure
     try:
         async for chunk in response.stream:
             poured.take(chunk)
+            more()
             if poured.size > most:
                 raise Unusable(f"the answer is larger than {most >> 20} MiB", code="too_large", status=200)
             if poured.finished:  # whether the server hangs up, cuts or waits

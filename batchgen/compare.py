@@ -20,6 +20,7 @@ from batchgen.task import Task, TaskState, Variant
 from batchgen.wanted import UNFINISHED, Name, successions
 
 BLOCK = 500  # keys that are looked up at once
+BESIDE = ("limits.", "retry.", "engine")  # keys that change no task
 OPEN = frozenset({TaskState.TODO, TaskState.DOING})
 Marks = tuple[tuple[int, ...], ...]
 
@@ -134,7 +135,7 @@ def marks(manifest: Manifest) -> Marks:
 
 def fingerprint(manifest: Manifest, rows: bytes) -> str:
     """Of all that a manifest says, and of its rows; limits and retries that are set beside it change no task."""
-    beside = {key: value for key, value in manifest.overrides.items() if not key.startswith(("limits.", "retry."))}
+    beside = {key: value for key, value in manifest.overrides.items() if not key.startswith(BESIDE)}
     said = json.dumps([manifest.text, beside, rows.hex()], sort_keys=True)
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -19,7 +19,8 @@ from batchgen.problems import Problems, not_one_of, shown
 
 LIMITS = ("concurrency", "images_per_minute", "requests_per_minute", "tokens_per_minute", "budget", "images", "until")
 """The keys of the manifest's limits among them; they are read as those are."""
-KEYS = (*LIMITS, "paused")
+FLAGS = ("paused", "cancelled")
+KEYS = (*LIMITS, *FLAGS)
 WHO = "batchgen set"  # in whose name mistakes are told
 BYTES_MOST = 2**16
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -67,10 +68,13 @@ def settings(texts: Mapping[str, str]) -> dict[str, object]:
     for key in asked.keys() - set(KEYS):
         problems.add((key,), not_one_of(key, KEYS))
     limits = check(LimitsForm, {key: asked[key] for key in asked if key in LIMITS}, (), problems)
-    if not isinstance(asked.get("paused", False), bool):
-        problems.add(("paused",), f"{shown(asked['paused'])} is neither true nor false")
+    for key in FLAGS:
+        if not isinstance(asked.get(key, False), bool):
+            problems.add((key,), f"{shown(asked[key])} is neither true nor false")
+    if asked.get("cancelled") is False:
+        problems.add(("cancelled",), "batches that were ended cannot be taken up again: only true means something")
     problems.settle()
-    return {key: asked[key] if key == "paused" else getattr(limits, key) for key in asked}
+    return {key: asked[key] if key in FLAGS else getattr(limits, key) for key in asked}
 
 
 def leave(folder: Folder, asked: Asked) -> None:

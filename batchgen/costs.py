@@ -34,6 +34,11 @@ class Money:
     def __mul__(self, times: int) -> "Money":
         return Money(self.low * times, self.expected * times, self.high * times)
 
+    def at(self, share: float) -> "Money":
+        """That share of it; the bounds hold."""
+        low, high = math.floor(self.low * share), math.ceil(self.high * share)
+        return Money(low, round(self.expected * share), high) if share != 1.0 else self
+
 
 @dataclass(frozen=True, slots=True)
 class Quote:

@@ -6,7 +6,7 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from batchgen import catalog
-from batchgen.catalog import Intake, Parameter, Price, Provider, Rule
+from batchgen.catalog import Batching, Intake, Parameter, Price, Provider, Rule
 from batchgen.document import Loc
 from batchgen.form import ProviderForm, RefinedForm, check
 from batchgen.problems import Problems, not_one_of, unfit
@@ -28,6 +28,7 @@ class Told(TypedDict):
     send: Mapping[str, str]
     edit: Intake | None
     vary: Intake | None
+    batch: Batching | None
     parameters: Mapping[str, Parameter]
     rules: tuple[Rule, ...]
 
@@ -117,7 +118,7 @@ def _provider(form: ProviderForm, name: str) -> Provider:
         hosts=(),
         links=tuple(form.links),
         generate=form.generate or known.generate,
-        **_told(form, replace(known, price=None)),
+        **_told(form, replace(known, price=None, batch=None)),
     )
 
 
@@ -131,6 +132,7 @@ def _told(form: RefinedForm, known: Provider) -> Told:
         "send": {**known.send, **form.send},
         "edit": form.edit or known.edit,
         "vary": form.vary or known.vary,
+        "batch": form.batch or known.batch,
         "parameters": {**known.parameters, **form.parameters},
         "rules": (*known.rules, *form.rules),
     }

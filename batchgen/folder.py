@@ -24,6 +24,11 @@ class Folder:
         return self.path / "spool"
 
     @property
+    def batches(self) -> Path:
+        """What goes to a Batch API and comes from it, on its way."""
+        return self.path / "batches"
+
+    @property
     def manifest(self) -> Path:
         return self.path / "manifest.yaml"
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from batchgen import catalog, values
-from batchgen.catalog import Intake, Parameter, Path, Price, Rule
+from batchgen.catalog import Batching, Intake, Parameter, Path, Price, Rule
 from batchgen.deadline import Until
 from batchgen.document import Loc
 from batchgen.problems import EMPTY, Problems, cut, near, nearest, not_a_list, not_one_of, shown
@@ -39,6 +39,7 @@ class TopForm(Form):
     output: dict[str, object] = {}
     fixes: Annotated[str, Field(pattern=r"^.+\.csv$")] = ""
     notify: dict[str, object] = {}
+    engine: Literal["local", "batch"] | dict[str, object] = "local"
 
 
 class SourceForm(Form):
@@ -67,6 +68,7 @@ class RefinedForm(Form):
     links: list[Link] = []
     models: dict[str, str] = {}
     send: dict[str, str] = {}
+    batch: Batching | None = None
     edit: Intake | None = None
     vary: Intake | None = None
     parameters: dict[str, Parameter] = {}
@@ -97,6 +99,11 @@ class LimitsForm(Form):
     timeout: Annotated[float, BeforeValidator(values.seconds)] = 600.0
     until: Annotated[Until | None, BeforeValidator(values.until), _AS_TEXT] = None
     on_blocked: Literal["stop", "wait"] = "stop"
+
+
+class EngineForm(Form):
+    batch: bool = True
+    until: Annotated[Until | None, BeforeValidator(values.until), _AS_TEXT] = None
 
 
 class RetryForm(Form):

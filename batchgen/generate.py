@@ -9,7 +9,7 @@ import anyio.to_thread
 import tenacity
 
 from batchgen import disk, images, links, records, settle
-from batchgen.attempt import perform
+from batchgen.attempt import Send, perform
 from batchgen.deadline import Deadline
 from batchgen.errors import (
     Blocked,
@@ -26,12 +26,13 @@ from batchgen.errors import (
 from batchgen.lane import ONE, Lane, Slot
 from batchgen.ledger import Forgotten, Ledger
 from batchgen.limits import backoff
+from batchgen.pour import Sink
 from batchgen.purse import Exhausted, Purse
 from batchgen.settle import Case, Policy
 from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
 from batchgen.turn import Again, Stopped
-from batchgen.wire import Outcome
+from batchgen.wire import Outcome, Reply, Request
 
 ANSWERED = (AttemptState.PAID, AttemptState.UNUSABLE)  # a clear no says nothing of how long an image takes
 PROBES_MOST = 30  # of one task, that use up no try: afterwards it may be the task that is to blame
@@ -53,6 +54,7 @@ class Buyer:
     policy: Policy
     settled: Listener
     engine: str
+    share: float = 1.0  # of the price, that this way of buying takes
     deadline: Deadline = field(default_factory=Deadline)
 
     async def generate(self, task: Task) -> None:
@@ -70,6 +72,14 @@ class Buyer:
         self.purse.adopt(attempt)
         await self._run(Errand(self, attempt.task, attempt))
 
+    async def collect(self, attempt: Attempt, came: Reply | ProviderError) -> None:
+        """Settle an attempt that was handed over with others, by what came of it."""
+        errand = Errand(self, attempt.task, replace(attempt, handle=""), came)
+        if isinstance(came, Reply):
+            await errand.run()
+        else:
+            await errand.fail(came)
+
     async def _run(self, errand: "Errand") -> None:
         try:
             await errand.run()
@@ -78,13 +88,27 @@ class Buyer:
                 self.purse.leave(errand.attempt)
 
 
+def _first(came: Reply, send: Send) -> Send:
+    """A way to send of which the first request is answered already."""
+    answers = iter([came])
+
+    async def sent(request: Request, sink: Sink) -> Reply:
+        answer = next(answers, None)
+        return await send(request, sink) if answer is None else answer
+
+    return sent
+
+
 class Errand:
     """One task on its way. `attempt` is the one that is open: perhaps bought, and not yet settled."""
 
-    def __init__(self, buyer: Buyer, task: Task, attempt: Attempt | None = None) -> None:
+    def __init__(
+        self, buyer: Buyer, task: Task, attempt: Attempt | None = None, came: Reply | ProviderError | None = None
+    ) -> None:
         self._buyer = buyer
         self._task = task
         self._resumed = attempt is not None
+        self._came = came if isinstance(came, Reply) else None  # what was asked for in another way than by sending it
         self._tries = task.tries
         self._pauses = 0
         self._fetches = 0
@@ -100,6 +124,12 @@ class Errand:
             sleep=self._pause,
         )
         await retrying(self._once)
+
+    async def fail(self, error: ProviderError) -> None:
+        """Settle the attempt: no answer of its own will come."""
+        assert self.attempt
+        self._redact(error)
+        await self._settle(self.attempt, self._failure(self.attempt, error))
 
     async def _pause(self, seconds: float) -> None:
         await self._buyer.lane.pause(self._task.key, seconds, self._why, buys=self.attempt is None)
@@ -161,12 +191,13 @@ class Errand:
         """What came of an attempt; no settlement where it is bought and its images are still to be had."""
         lane = self._buyer.lane
         try:
-            send = lane.sender(slot, attempt)
+            send, came = lane.sender(slot, attempt), self._came
+            self._came = None
             outcome = await perform(
                 attempt,
                 lane.bench,
-                send,
-                buy=buy,
+                _first(came, send) if came else send,
+                buy=buy or came is not None,
                 give_up=self._tired,
                 accepted=self._accepted,
                 sealed=slot.leave,
@@ -187,7 +218,8 @@ class Errand:
     def _heard(self, attempt: Attempt, outcome: Outcome, ticket: int | None) -> tuple[Settlement, ProviderError | None]:
         """What an answer came to; with a `ticket` it came now, and tells that the lane works."""
         purse, lane = self._buyer.purse, self._buyer.lane
-        settled = settle.success(attempt, outcome, purse.tariff(self._task.variant), purse.quote(self._task))
+        variant, share = self._task.variant, self._buyer.share
+        settled = settle.success(attempt, outcome, purse.tariff(variant, share), purse.quote(self._task, share))
         error = settle.broken(outcome)
         if ticket is not None:
             lane.breaker.answered()

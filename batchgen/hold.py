@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import filelock
 
@@ -42,6 +43,16 @@ def open_folder(folder: Folder, manifest: Manifest) -> None:
     check_maker(folder, manifest)
     with disk.storage("the run folder"):
         disk.write_whole(folder.manifest, manifest.text.encode(), folder.path / ".manifest.part")
+
+
+def workshop(folder: Folder) -> Path:
+    """Where batches are made and collected; what a crash left there is made again. The caller holds the folder."""
+    with disk.storage("the run folder"):
+        disk.make_folder(folder.batches)
+        folder.batches.chmod(0o700)
+        for path in folder.batches.iterdir():
+            path.unlink(missing_ok=True)
+    return folder.batches
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,15 @@ import anyio
 
 from batchgen import catalog, disk, hold, ledger, pretend, progress, shelf
 from batchgen.attempt import Bench
+from batchgen.batchbook import ENGINE as BATCHED
 from batchgen.catalog import Provider
 from batchgen.client import Access
 from batchgen.deadline import Deadline
+from batchgen.desk import Desk
 from batchgen.dialects import DIALECTS
-from batchgen.engines import local
+from batchgen.engines.batched import Batched
+from batchgen.engines.local import NAME, Local
+from batchgen.engines.pool import Pool, drive
 from batchgen.enqueue import enqueue
 from batchgen.errors import BatchgenError, StorageError, UsageError, alone
 from batchgen.finisher import Finisher
@@ -35,7 +40,8 @@ from batchgen.spool import Spool
 from batchgen.steer import Helm
 from batchgen.supply import Supply
 from batchgen.task import Attempt, AttemptState, TaskState
-from batchgen.text import clean
+from batchgen.terms import Engine
+from batchgen.text import clean, count
 from batchgen.wanted import Change
 
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
@@ -52,7 +58,8 @@ log = logging.getLogger("batchgen")
 class Order:
     """What is to be run: a manifest in a folder, by the plan that was drawn up, and the states to try again.
 
-    `most` is what the job may have cost in the end, in nano-dollars, by the plan that was agreed to.
+    `most` is what the job may have cost in the end, in nano-dollars, by the plan that was agreed to. With `recall` the
+    batches that are open are ended, and nothing is bought.
     """
 
     manifest: Manifest
@@ -60,6 +67,7 @@ class Order:
     plan: Plan
     reopen: Sequence[TaskState] = ()
     most: int | None = None
+    recall: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -166,10 +174,11 @@ class Job:
         try:
             cap = await self._drive(books, lanes, spool)
             blocked = [lane.plight for lane in lanes if lane.blocked]
-            left = {attempt.lane for attempt in await books.open_attempts()} - {lane.name for lane in lanes}
-            self.ended = ended = conclude(
-                await books.states(), cap, "; ".join(blocked), sorted(left), self._supply.short
-            )
+            open_ = await books.batches.open()
+            lacking = {each.lane for each in await books.open_attempts()} | {each.lane for each in open_}
+            owed = lacking - {lane.name for lane in lanes}
+            left = Left(sorted(owed), self._supply.short, len(open_), sum(each.tasks for each in open_))
+            self.ended = ended = conclude(await books.states(), cap, "; ".join(blocked), left)
         except BatchgenError as error:
             ended = Ended(error.exit_code, str(error))
             raise
@@ -192,7 +201,8 @@ class Job:
         order = self._order
         await enqueue(books, order.manifest, order.plan.survey, order.reopen, self._supply)
         self.progress.states = await self._states(books)
-        if not resumed and not self.progress.states[TaskState.TODO]:
+        batches = await books.batches.open()
+        if not (resumed or batches or self.progress.states[TaskState.TODO]):
             self.started.set()
             return ""
         purse = await self._purse(books, {lane.name: lane.provider for lane in lanes})
@@ -206,18 +216,34 @@ class Job:
         patient = self._order.manifest.limits.on_blocked == "wait"
         policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)
         deadline = self.progress.deadline = Deadline(self._order.manifest.limits.until, self._order.plan.span.stops)
-        buyers = [Buyer(books, lane, purse, policy, self.progress.settled, local.NAME, deadline) for lane in lanes]
-        helm = Helm(books.name, self._order.folder, lanes, purse, deadline)
+        buyers = [Buyer(books, lane, purse, policy, self.progress.settled, NAME, deadline=deadline) for lane in lanes]
+        pools = [self._pool(buyer, lanes, bool(batches)) for buyer in buyers]
+        self.progress.desks = [pool.desk for pool in pools if pool.desk]
+        helm = Helm(books.name, self._order.folder, lanes, purse, deadline, self.progress.desks)
         self.started.set()
         with alone():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(progress.note, self.progress, books)
                 tasks.start_soon(helm.steer)
                 tasks.start_soon(self._herald.watch)
-                cap = await local.drive(buyers, resumed, self._supply)
+                cap = await drive(pools, resumed, batches, self._supply)
                 tasks.cancel_scope.cancel()
         await progress.learn(self.progress, books)
         return cap or helm.cap
+
+    def _pool(self, buyer: Buyer, lanes: Sequence[Lane], batches: bool) -> Pool:
+        """The engine of a lane. Open batches are seen through by any."""
+        order, rules = self._order, buyer.lane.provider.batch
+        engine = Engine(batch=True) if order.recall else order.manifest.engine
+        if rules is None or not (batches or engine.batch):
+            return Local(buyer, lanes, self._supply)
+        in_batches = replace(buyer, engine=BATCHED, share=rules.share)
+        desk = Desk(in_batches, hold.workshop(order.folder), order.manifest.folder)
+        desk.ending = order.recall
+        if not engine.batch:
+            return Local(buyer, lanes, self._supply, desk)
+        ends = engine.until.moment(time.time()) if engine.until else None
+        return Batched(ends, buyer, lanes, self._supply, desk)
 
     async def _recover(self, books: Ledger, spool: Spool) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""
@@ -282,19 +308,27 @@ def _headers(provider: Provider, key: str) -> dict[str, str]:
     return {name: f"Bearer {key}" if name == "authorization" else key}
 
 
-def conclude(
-    states: Mapping[TaskState, int], cap: str, blocked: str, left: Sequence[str] = (), short: bool = False
-) -> Ended:
-    """The exit code and its reason; where several are true, the most urgent.
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is not over: `owed` by providers that the manifest has no more, not queued yet (`short`), or in batches."""
 
-    `left` are providers that hold images of ours, and that the manifest has no more. `short`: not all is queued yet.
-    """
+    owed: Sequence[str] = ()
+    short: bool = False
+    batches: int = 0
+    batched: int = 0  # tasks of theirs
+
+
+def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left = Left()) -> Ended:
+    """The exit code and its reason; where several are true, the most urgent."""
     bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
     if blocked:
         return Ended(5, f"blocked: {blocked}")
     if cap and states[TaskState.TODO]:  # a limit that ended nothing is none
         return Ended(4, f"stopped by {cap}")
-    if states[TaskState.TODO] or short:
+    if left.batches and not left.owed:
+        says = f"{count(left.batches, 'batch', 'batches')} of {count(left.batched, 'task')} go on at the provider"
+        return Ended(7, f"{says}: run again to collect, batchgen set RUN cancelled=true ends them")
+    if states[TaskState.TODO] or left.short:
         return Ended(7, "interrupted")
     if states[TaskState.DOING]:
         return Ended(
@@ -302,10 +336,9 @@ def conclude(
             f"{states[TaskState.DOING]} bought and still with the provider: run again to fetch them "
             "(batchgen report RUN --attempts accepted lists them, resolve RUN --billed ATTEMPT gives one up)",
         )
-    if left:
-        return Ended(
-            7, f"images that were bought are still with {', '.join(left)}: the manifest must name it to fetch them"
-        )
+    if left.owed:
+        says = f"images that were bought are still with {', '.join(left.owed)}"
+        return Ended(7, f"{says}: the manifest must name it to fetch them")
     if bad:
         return Ended(3, ", ".join(f"{count} {name}" for name, count in bad.items()))
     return Ended(0, "all done")

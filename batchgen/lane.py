@@ -282,14 +282,14 @@ class Lane:
         return send
 
     async def pause(self, task: str, seconds: float, why: str, buys: bool = True) -> None:
-        """Wait before the next try, outside of any slot; Stopped as soon as there will be none."""
+        """Wait before the next try, outside of any slot; Stopped as soon as there will be none. "" is not shown."""
         end = self._halt if buys else self._left
-        self.waiting[task] = why
+        self.waiting |= {task: why} if why else {}
         try:
             with anyio.move_on_after(seconds):
                 await end.wait()
         finally:
-            del self.waiting[task]
+            self.waiting.pop(task, None)
         if end.is_set():
             raise Stopped
 

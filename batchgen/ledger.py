@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from batchgen import __version__, books, commit, decide, disk, records
+from batchgen.batchbook import BatchBook
 from batchgen.errors import StorageError
 from batchgen.pace import Learned
 from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant
@@ -137,6 +138,11 @@ class Ledger:
         """A pass over what a manifest asks for."""
         return Wanted(self._group)
 
+    @property
+    def batches(self) -> BatchBook:
+        """What is handed over together."""
+        return BatchBook(self._group, self.run, self._task, lambda: self._scope)
+
     async def choose(self, tasks: Sequence[Task]) -> None:
         """From now on only these are claimed and counted."""
 
@@ -247,13 +253,14 @@ class Ledger:
     # on start
 
     async def open_attempts(self) -> list[Attempt]:
-        """What an earlier run sent and did not settle."""
+        """What an earlier run sent by itself and did not settle, or left over of a batch that is over."""
 
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
                 "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, (SELECT min(b.sent_at)"
                 " FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)"
-                " FROM attempts a WHERE a.state IN ('sending', 'accepted') ORDER BY a.seq"
+                " FROM attempts a LEFT JOIN batches c ON c.seq = a.batch WHERE a.state IN ('sending', 'accepted')"
+                " AND (c.state IS NULL OR c.state = 'over') ORDER BY a.seq"
             ).fetchall()
             return [Attempt(row[0], self._task(db, row[1]), *row[2:]) for row in rows]
 

@@ -18,7 +18,7 @@ from batchgen.problems import Problems, nearest
 from batchgen.readers import Feed
 from batchgen.sources import Frame, Place, Source
 from batchgen.task import Operation, Variant
-from batchgen.terms import Limits, Notify, Retry
+from batchgen.terms import Engine, Limits, Notify, Retry
 
 PATH_NAMES = frozenset({"slug", "sample", "key", "name", "number", "id", "model", "provider"})
 """What every output path can use, beside the request's parameters."""
@@ -56,6 +56,7 @@ class Manifest:
     """Where `fixes` are read, and batchgen redo writes them; it need not be there."""
     fixes: Fixes
     notify: Notify | None
+    engine: Engine
 
     @property
     def folder(self) -> Path:
@@ -131,7 +132,7 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     _check_words(problems)
     top = check(TopForm, value, (), problems)
     limits, retry = terms.read_limits(value, problems), terms.read_retry(value, problems)
-    notify = terms.read_notify(value, problems)
+    notify, engine = terms.read_notify(value, problems), terms.read_engine(value, problems)
     output = check(OutputForm, section(value, "output"), ("output",), problems)
     wanted = combinations.read(value, setup.doors, problems)
     asked = _asked(output.path or "", problems) if output else set()
@@ -141,8 +142,8 @@ def _read(text: str, file: Path, setup: Setup, look: bool) -> Manifest:
     _check_path(asked, wanted, found, problems)
     terms.check_paces(limits, wanted.providers, problems)
     problems.settle()
-    assert top and limits and retry and output  # noqa: PT018 (a None has told its problems)
-    return _Read(tree, top, limits, retry, output, notify, wanted, found).manifest(text, file, setup)
+    assert top and limits and retry and output and engine  # noqa: PT018 (a None has told its problems)
+    return _Read(tree, top, limits, retry, output, notify, engine, wanted, found).manifest(text, file, setup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class _Read:
     retry: Retry
     output: OutputForm
     notify: Notify | None
+    engine: Engine
     wanted: Wanted
     sources: tuple[Source, ...]
 
@@ -182,6 +184,7 @@ class _Read:
             fixes_file=mended,
             fixes=fixes.read(mended, wanted.providers) if setup.fixes else {},
             notify=self.notify,
+            engine=self.engine,
         )
 
 

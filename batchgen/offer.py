@@ -14,7 +14,7 @@ from batchgen.folder import Folder, beside, find, is_manifest
 from batchgen.forecast import Plan
 from batchgen.job import Ended, Job, Order
 from batchgen.manifest import Manifest, Setup, load, loads
-from batchgen.task import TaskState
+from batchgen.task import Operation, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def wish(
     if sample or setup.rehearse:
         raise UsageError(f"{run} is a run: --sample and --sandbox need the manifest itself")
     for key in setup.overrides:
-        if key.partition(".")[0] not in ("limits", "retry"):
+        if key.partition(".")[0] not in ("limits", "retry", "engine"):
             raise UsageError(f"{run} is a run, and only finishes what is queued: --set {key} needs the manifest itself")
     return Wish(used(folder, setup), folder, whole=False, reopen=reopen, environ=setup.environ)
 
@@ -134,7 +134,7 @@ def offered(wanted: Wish) -> Iterator[Offer]:
         drawn = drawn_up(wanted)
         # of what has no price, only limits.images is agreed to
         most = None if drawn.unpriced else drawn.spent + consent.at_most(drawn, manifest.limits)
-        job = Job(Order(manifest, folder, drawn, wanted.reopen, most, wanted.environ))
+        job = Job(Order(manifest, folder, drawn, wanted.reopen, most, environ=wanted.environ))
         yield Offer(wanted, drawn, job, held=ledger is not None)
 
 
@@ -150,8 +150,21 @@ def drawn_up(wanted: Wish) -> Plan:
         found = _known(compare.queued(ledger, wanted.reopen), manifest)
     else:
         raise UsageError(f"there is no run in {folder.path}")
+    _check_engine(manifest, found)
     drawn = forecast.draw(manifest, found, folder.path, ledger, wanted.environ)
     return replace(drawn, warnings=(*drawn.warnings, *notify.lacks(manifest, wanted.environ)))
+
+
+def _check_engine(manifest: Manifest, found: Survey) -> None:
+    """UsageError where something is to do that no batch can hold."""
+    for part in found.parts if manifest.engine.batch else ():
+        name, operation = part.variant.provider, part.variant.operation
+        provider = manifest.providers.get(name)
+        if part.todo and provider and provider.batch is None:
+            says = f"{name} has no Batch API that is known: leave out engine: batch, or take another provider"
+            raise UsageError(f"{says}; a host of your own that has one says so with batch: {{}}. Nothing was sent.")
+        if part.todo and operation is Operation.VARY:
+            raise UsageError(f"{name} takes no variations by its Batch API: leave out engine: batch. Nothing was sent.")
 
 
 def _known(found: Survey, manifest: Manifest) -> Survey:

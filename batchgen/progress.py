@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from batchgen.deadline import Deadline
+from batchgen.desk import Desk
 from batchgen.errors import StorageError
 from batchgen.lane import Lane
 from batchgen.ledger import Ledger
@@ -69,6 +70,7 @@ class Progress:
     expected: int = 0  # of the whole job
     started: float = field(default_factory=time.monotonic)
     lanes: Sequence[Lane] = ()
+    desks: Sequence[Desk] = ()
     purse: Purse | None = None
     draining: bool = False
     deadline: Deadline | None = None

@@ -1,11 +1,12 @@
 """The job's money while it runs: what is spent, what is set aside, what the next request may cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
 
 from batchgen import catalog, costs
+from batchgen.batch import Load
 from batchgen.costs import Money, Quote
 from batchgen.limits import Cap
 from batchgen.pace import Draw
@@ -46,11 +47,12 @@ class Purse:
     _set_aside: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and images, by the key of a task
     _charged: dict[int, int] = field(default_factory=dict)  # by a variant's id(): the most beyond its quote
 
-    def tariff(self, variant: Variant) -> catalog.Tariff | None:
-        return catalog.tariff(self.providers[variant.provider], variant.model)
+    def tariff(self, variant: Variant, share: float = 1.0) -> catalog.Tariff | None:
+        """What the model costs, at that share of the price."""
+        return catalog.at(catalog.tariff(self.providers[variant.provider], variant.model), share)
 
-    def quote(self, task: Task) -> Money | None:
-        """What the task costs; None where no price is known."""
+    def quote(self, task: Task, share: float = 1.0) -> Money | None:
+        """What the task costs at that share of the price; None where no price is known."""
         known = self._quotes.get(id(task.variant))
         if known is None:
             known = task.variant, costs.quoted(task.variant, self.providers[task.variant.provider])
@@ -58,7 +60,7 @@ class Purse:
         quote = known[1]
         if quote is None:
             return None
-        money = quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens)
+        money = quote.of(len(task.prompt.encode()), input_tokens=task.input_tokens).at(share)
         high = max(money.high, self._charged.get(id(task.variant), 0))
         aside, images = self._set_aside.get(task.key, (0, 0))
         return replace(money, high=aside if images else high)  # what is set aside stays so, whatever is learnt
@@ -79,15 +81,15 @@ class Purse:
             self.images.limit = images
         self._wake()
 
-    async def room(self, task: Task) -> None:
+    async def room(self, task: Task, share: float = 1.0) -> None:
         """Wait until its highest price fits, as requests on their way settle for less; Exhausted at the end.
 
         Nothing is set aside yet: who waits for its turn keeps nobody else from buying.
         """
-        while not self._fits(*self._takes(task)):
+        while not self._fits(*self._takes(task, share)):
             if not self._open:
                 money = "what was agreed to: a run draws up a new plan" if self.agreed else "budget"
-                raise Exhausted("limits.images" if self.budget.fits(self._takes(task)[0]) else money)
+                raise Exhausted("limits.images" if self.budget.fits(self._takes(task, share)[0]) else money)
             await self._changed.wait()
 
     def reserve(self, task: Task) -> bool:
@@ -101,9 +103,37 @@ class Purse:
         self.images.reserve(images)
         return True
 
-    def _takes(self, task: Task) -> tuple[int, int]:
+    def commit(self, tasks: Sequence[Task], share: float) -> int:
+        """Set aside what the first of them may cost, as many as fit, for longer than this program may live."""
+        for n, task in enumerate(tasks):
+            high, images = self._takes(task, share)
+            if not self._fits(high, images):
+                return n
+            self._enter(high)
+            self.budget.reserve(high)
+            self.images.reserve(images)
+        return len(tasks)
+
+    def undo(self, load: Load) -> None:
+        """Those that were committed were never sent."""
+        self.budget.settle(load.high, 0)
+        self.images.settle(load.images, 0)
+        self.part(load)
+
+    def join(self, load: Load) -> None:
+        """Attempts of an earlier run are on their way; what they may cost is among what was spent."""
+        self._open += load.attempts
+        self.on_the_way += load.high
+
+    def part(self, load: Load) -> None:
+        """Open attempts are left to the next run: what they may cost stays set aside, and nobody need wait for it."""
+        self._open -= load.attempts
+        self.on_the_way -= load.high
+        self._wake()
+
+    def _takes(self, task: Task, share: float = 1.0) -> tuple[int, int]:
         """Money and images that its next sending may add."""
-        high, images = self._most(task), task.variant.images
+        high, images = self._most(task, share), task.variant.images
         if task.replay:  # its purchase is among what is spent
             return max(0, high - task.counted), 0
         return high, images
@@ -138,8 +168,8 @@ class Purse:
         """An open attempt is left to the next run: what it may cost stays set aside, and nobody need wait for it."""
         self._close(attempt.task, attempt.cost_high or 0, attempt.task.variant.images, attempt.cost_high or 0)
 
-    def _most(self, task: Task) -> int:
-        money = self.quote(task)
+    def _most(self, task: Task, share: float) -> int:
+        money = self.quote(task, share)
         return money.high if money else 0
 
     def _close(self, task: Task, before: int, images: int, cost: int) -> None:

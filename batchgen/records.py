@@ -190,6 +190,11 @@ def variant(row: Sequence[str]) -> Variant:
     return Variant(provider, model, Operation(operation), tuple(sorted(asked.items())), tuple(named.items()))
 
 
+def age(moment: str) -> float:
+    """Seconds since then; never fewer than none."""
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
+
+
 def now() -> str:
     """The time in UTC, to the millisecond, as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -105,6 +105,43 @@ CREATE TABLE names (              -- what the user calls a task's row; equal row
   PRIMARY KEY (task, id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE batches (            -- what is handed to a provider's Batch API together
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,        -- ours, in the batch's metadata: it is found by that after a crash
+  lane TEXT NOT NULL,
+  model TEXT NOT NULL,
+  operation TEXT NOT NULL,
+  state TEXT NOT NULL DEFAULT 'drafted' CHECK (state IN ('drafted', 'creating', 'open', 'over')),
+  tasks INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,        -- that go in, as they are reckoned
+  drafted_at TEXT NOT NULL,
+  input TEXT NOT NULL DEFAULT '', -- the provider's names: of the file with its lines,
+  handle TEXT NOT NULL DEFAULT '',    -- of the batch,
+  output TEXT NOT NULL DEFAULT '',    -- of its answers,
+  errors TEXT NOT NULL DEFAULT '',    -- and of what came of the others
+  output_at INTEGER NOT NULL DEFAULT 0,  -- bytes of them that are settled
+  errors_at INTEGER NOT NULL DEFAULT 0,
+  created_at TEXT,
+  looked_at TEXT,
+  ended_at TEXT,
+  expires_at TEXT,
+  status TEXT NOT NULL DEFAULT '',    -- as the provider calls it
+  completed INTEGER NOT NULL DEFAULT 0,  -- lines, as the provider counts them
+  failed INTEGER NOT NULL DEFAULT 0,
+  tokens_most INTEGER,            -- that may be enqueued for its model, as it was told when this was too many
+  note TEXT NOT NULL DEFAULT ''   -- what a person should know
+) STRICT;
+
+CREATE INDEX batches_open ON batches (state) WHERE state <> 'over';
+
+CREATE TABLE uploads (            -- files to edit that a provider has for the lines of batches
+  scope TEXT NOT NULL,            -- a hash of host and account
+  name TEXT NOT NULL,             -- of the file there: a hash of what is in it
+  id TEXT NOT NULL,               -- the provider's
+  uploaded_at TEXT NOT NULL,
+  PRIMARY KEY (scope, name)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE attempts (
   seq INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,        -- the X-Client-Request-Id
@@ -114,6 +151,7 @@ CREATE TABLE attempts (
   scope TEXT NOT NULL DEFAULT '', -- to whom and under whose key its Idempotency-Key was sent; empty: without one
   lane TEXT NOT NULL,
   engine TEXT NOT NULL,
+  batch INTEGER REFERENCES batches,  -- in which it was handed over; NULL: by itself
   handle TEXT NOT NULL DEFAULT '',
   state TEXT NOT NULL CHECK (
     state IN ('sending', 'accepted', 'paid', 'unusable', 'rejected', 'unsent', 'unknown')),
@@ -141,6 +179,7 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_task ON attempts (task);
 CREATE INDEX attempts_open ON attempts (state) WHERE state IN ('sending', 'accepted');
+CREATE INDEX attempts_batched ON attempts (batch) WHERE batch IS NOT NULL AND state IN ('sending', 'accepted');
 
 CREATE TABLE images (
   id INTEGER PRIMARY KEY,

@@ -14,6 +14,7 @@ from batchgen import control, disk
 from batchgen.consent import usd
 from batchgen.control import Answer, Asked, Standing
 from batchgen.deadline import Clocks, Deadline, Until
+from batchgen.desk import Desk
 from batchgen.errors import ManifestError
 from batchgen.folder import Folder
 from batchgen.lane import FILES, Lane
@@ -35,6 +36,7 @@ class Helm:
     lanes: Sequence[Lane]
     purse: Purse
     deadline: Deadline
+    desks: Sequence[Desk] = ()
     cap: str = ""
     _clocks: Clocks = field(init=False)
     _first: dict[str, str] = field(init=False)
@@ -103,7 +105,7 @@ class Helm:
         self._answers = dict(islice(kept.items(), max(0, len(kept) - ANSWERS_MOST), None))
 
     def _turned(self, settings: Mapping[str, object]) -> Answer:
-        if all(lane.stopped for lane in self.lanes):
+        if all(lane.stopped for lane in self.lanes) and not any(desk.seen for desk in self.desks):
             return Answer(False, "the run is ending: nothing was changed")
         before = self._shown()
         for key, value in settings.items():
@@ -151,6 +153,11 @@ class Helm:
     def move(self, until: Until) -> None:
         self.deadline.move(until, time.time())
 
+    def recall(self, cancelled: bool) -> None:
+        """Let the providers end the batches that they have, and hand over no more."""
+        for desk in self.desks if cancelled else ():
+            desk.end()
+
     def pause(self, paused: bool) -> None:
         for lane in self.lanes:
             lane.hold(paused)
@@ -186,6 +193,7 @@ DIALS: Mapping[str, Dial] = {
         lambda helm, images: helm.recap(images=images),
     ),
     "until": Dial(lambda helm: helm.deadline.until.text if helm.deadline.until else "none", Helm.move),
+    "cancelled": Dial(lambda helm: "yes" if any(desk.ending for desk in helm.desks) else "no", Helm.recall),
     "paused": Dial(lambda helm: "yes" if any(lane.paused for lane in helm.lanes) else "no", Helm.pause),
 }
 """What control.KEYS names."""

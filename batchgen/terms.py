@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from batchgen.catalog import Provider
 from batchgen.deadline import Until
-from batchgen.form import Event, LimitsForm, NotifyForm, RetryForm, check, section
+from batchgen.form import EngineForm, Event, LimitsForm, NotifyForm, RetryForm, check, section
 from batchgen.problems import Problems, cut, not_one_of
 from batchgen.quota import KINDS
 
@@ -61,6 +61,21 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """How tasks are bought: each by itself, or by the provider's Batch API, with `until` only to that time."""
+
+    batch: bool = False
+    until: Until | None = None
+
+    @property
+    def name(self) -> str:
+        return "batch" if self.batch else "local"
+
+
+ENGINES = ("local", "batch")
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """Who is told how a run goes: a webhook, by the variable that holds its URL, and a command; "" and (): none."""
 
@@ -103,6 +118,16 @@ def read_retry(value: Mapping[str, object], problems: Problems) -> Retry | None:
     allowance = form.duplicate_allowance
     share = Share(allowance) if isinstance(allowance, Decimal) else allowance
     return Retry(form.attempts, form.on_unknown, share)
+
+
+def read_engine(value: Mapping[str, object], problems: Problems) -> Engine | None:
+    said = value.get("engine", "local")
+    if isinstance(said, dict):
+        form = check(EngineForm, said, ("engine",), problems)
+        return Engine(form.batch, form.until) if form else None
+    if said not in ENGINES:
+        problems.add(("engine",), not_one_of(said, ENGINES))
+    return Engine(said == "batch")
 
 
 def read_notify(value: Mapping[str, object], problems: Problems) -> Notify | None:

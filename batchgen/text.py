@@ -7,9 +7,9 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 SPACE = re.compile(r"[\t\n\r\u2028\u2029]+")
 
 
-def count(number: int, noun: str) -> str:
-    """`1 task`, `1,200 tasks`."""
-    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """`1 task`, `1,200 tasks`; `nouns` where it is more than an s."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def clean(text: object) -> str:

@@ -32,10 +32,12 @@ class Upload:
     """A file that goes along, read and hashed as it is sent; other bytes than were planned never leave whole.
 
     A mask is turned into the words of the provider on its way: `area` is what it must tell the place to change by.
+    `name` is what it is called where somebody cares.
     """
 
     input: Input
     area: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Request:
     """One HTTP request. With `auth` the key goes along, and `url` is a path below the base URL; without, an address.
 
     An Upload inside of `json` goes as a data URL. A request that names a `handle` asks for what is bought under that
-    name: it is sent after `wait` seconds, as often as the dialect likes, and its replies are not kept.
+    name: it is sent after `wait` seconds, as often as the dialect likes, and its replies are not kept. With `steady` it
+    may take as long as bytes keep coming.
     """
 
     method: str
@@ -62,6 +65,7 @@ class Request:
     body_most: int = 64 * 2**20  # bytes of a reply that are taken in
     handle: str = ""
     wait: float = 0.0
+    steady: bool = False
 
 
 @dataclass(frozen=True, slots=True)

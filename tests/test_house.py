@@ -34,15 +34,23 @@ job        report        verify
 notify
 steer      lookout    notice
 consent
-engines.local  forecast      enqueue
-generate   progress      schedule
+engines.batched  forecast     enqueue
+engines.local
+engines.pool
+progress       schedule
+desk
+clerk          collect
+counter
+generate
 compare
 lane       expand        causes        hold
 purse      paths         settle
 supply
 attempt    rows          ledger        dialects   dataset    charts   thumbs
 manifest   schema        wanted        decide        shelf         troubles    adopt    album
-dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations  finisher
+dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations
+finisher   batchbook
+batch      results
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
 pour       control       target
 dialects.base  endpoint  parameters    body          spelling
@@ -57,9 +65,9 @@ task       errors        limits        text          deadline         template  
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
     "anyio": "client body links commit attempt finisher lane turn purse supply enqueue generate progress engines steer "
-    "job notify pretend api commands sandbox",
+    "clerk desk collect job notify pretend api commands sandbox",
     "aiosqlite": "commit",
-    "sqlite3": "commit books ledger records wanted decide shelf troubles adopt dataset album charts",
+    "sqlite3": "commit batchbook books ledger records wanted decide shelf troubles adopt dataset album charts",
     "httpx": "client connection notify",
     "h11": "connection",
     "tenacity": "generate",
@@ -79,6 +87,7 @@ DOORS = {
 }
 SQL_ROOMS = {
     "ledger",
+    "batchbook",
     "records",
     "commit",
     "books",

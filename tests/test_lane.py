@@ -15,7 +15,7 @@ from batchgen.attempt import Bench
 from batchgen.catalog import Price, Provider
 from batchgen.client import Access
 from batchgen.dialects import openai
-from batchgen.engines import local
+from batchgen.engines import local, pool
 from batchgen.errors import Blocked
 from batchgen.finisher import Finisher
 from batchgen.generate import Buyer
@@ -250,7 +250,8 @@ async def drained(folder: Path, url: str, budget: int) -> bool:
         buyer = Buyer(books, one, purse, Policy(4, True), lambda *_: None, local.NAME)
         with anyio.move_on_after(2) as scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(local.drive, [buyer], [], Supply())
+                supply = Supply()
+                tasks.start_soon(pool.drive, [local.Local(buyer, [one], supply)], [], [], supply)
                 await anyio.sleep(0.2)
                 one.drain()
     return not scope.cancelled_caught

@@ -1,11 +1,11 @@
 """The catalog: what providers take, what models can do, what they cost. Data, so that it changes without code."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from ipaddress import ip_address
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -90,6 +90,21 @@ class Price:
     image_cached: Rate | None = None
     image_out: Rate = 0.0
     text_out: Rate | None = None
+
+
+@checked(frozen=True, slots=True, config=STRICT)
+class Batching:
+    """A Batch API: the share of the price that it takes, within how many seconds, and how much at a time.
+
+    `poll` are the seconds between two looks at a batch, at least; `models` those that are known to be had by it.
+    """
+
+    share: Rate = 0.5
+    seconds: Count = 86_400
+    lines_most: Count = 50_000
+    bytes_most: Count = 200_000_000
+    poll: Rate = 5.0
+    models: tuple[str, ...] = ()
 
 
 @checked(frozen=True, slots=True, config=STRICT)
@@ -179,6 +194,7 @@ class Provider:
     generate: Path = "images/generations"
     edit: Intake | None = None
     vary: Intake | None = None
+    batch: Batching | None = None
     send: Mapping[str, str] = Field(default_factory=dict)
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
@@ -208,6 +224,15 @@ class Tariff:
     price: Price
     as_of: str
     assumed: bool = False
+
+
+def at(known: Tariff | None, share: float) -> Tariff | None:
+    """That share of a tariff: what a Batch API takes of it."""
+    if known is None or share == 1.0:
+        return known
+    rates: dict[str, Any] = {each.name: getattr(known.price, each.name) for each in fields(Price)}
+    price = replace(known.price, **{name: rate * share for name, rate in rates.items() if rate is not None})
+    return replace(known, price=price)
 
 
 def is_pretend(identity: str) -> bool:

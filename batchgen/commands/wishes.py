@@ -11,6 +11,7 @@ from batchgen import offer
 from batchgen.commands.options import runs
 from batchgen.errors import UsageError
 from batchgen.manifest import Setup
+from batchgen.terms import ENGINES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,13 +44,17 @@ def wish(function: Callable[..., Any]) -> Callable[..., Any]:
         hosts: Sequence[str],
         rehearse: bool,
         sample: int | None,
+        engine: str | None,
         **others: object,
     ) -> object:
-        return function(offer.wish(run, runs, setup(sets, budget, hosts, rehearse), sample), **others)
+        chosen = [f"engine={engine}"] if engine else []
+        return function(offer.wish(run, runs, setup([*sets, *chosen], budget, hosts, rehearse), sample), **others)
 
     sandbox_help = "Rehearse: the sandbox plays every provider; no key, no money, a run of its own (NAME.sandbox)."
     sample_help = "Only so many tasks, spread over all combinations; they belong to the job and correct its estimate."
+    engine_help = "How to buy: each task by itself, or by the provider's Batch API: --set engine=…"
     for option in (
+        click.option("--engine", type=click.Choice(ENGINES), help=engine_help),
         click.option("--sample", type=click.IntRange(1), metavar="N", help=sample_help),
         click.option("--sandbox", "rehearse", is_flag=True, help=sandbox_help),
         settings,

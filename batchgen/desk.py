@@ -1,0 +1,280 @@
+"""A lane's batches: drafted, handed over, watched, collected, each from whatever state a crash left it in."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from batchgen import batch as api
+from batchgen import costs, records
+from batchgen.batch import Batch, BatchState, Look
+from batchgen.batchbook import BatchBook, Draft
+from batchgen.clerk import Clerk
+from batchgen.collect import Collection
+from batchgen.counter import Counter
+from batchgen.dialects.base import NO_CREDIT, Spoken
+from batchgen.errors import Blocked, Busy, ProviderError, Rejected, Transient, Unknown
+from batchgen.generate import Buyer
+from batchgen.limits import backoff
+from batchgen.task import Task
+from batchgen.text import clean
+from batchgen.turn import Stopped
+
+TASKS_MOST = 1_000  # of a batch: what comes back at a time, and what is lost at a time where one expires
+LINE = 2_000  # bytes of a line beside its prompt
+TOO_MANY = "token_limit_exceeded"
+LIMIT = re.compile(r"Limit: ([0-9][0-9,]*)")
+PASSING = frozenset({"", "server_error"})  # codes of what goes by itself
+CANCELLING = "cancelling"
+TWICE = "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice"
+ROOMY = 0.8  # of the tokens that may be enqueued: ours are an estimate
+AGE = 0.05  # of a batch's, between two looks
+POLL_MOST = 60.0  # seconds
+SLICE = 1.0  # of them, between two looks at whether it is to end
+LATE = 10  # looks that files may be late
+WORDS_MOST = 500
+log = logging.getLogger("batchgen")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A batch that is open, and how it was seen last."""
+
+    batch: Batch
+    look: Look | None = None
+
+
+class Desk:
+    """All batches of a lane. `seen` are those that are open, by our ids; with `ending` no new one is created."""
+
+    def __init__(self, buyer: Buyer, folder: Path, files: Path) -> None:
+        self.buyer = buyer
+        self.seen: dict[str, Seen] = {}
+        self.ending = False
+        self._lane = buyer.lane
+        self._book: BatchBook = buyer.ledger.batches
+        self._counter = Counter(buyer.lane, folder)
+        self._clerk = Clerk(buyer.lane, self._book, self._counter, folder, files)
+        self._folder = folder
+        self._doubtful: set[str] = set()  # that were created again, as the first try was nowhere to be seen
+        self._vain = 0  # batches in a row of which nothing came
+
+    async def draft(self) -> Batch | None:
+        """Write down the next batch; None where nothing is to do, or must wait until another is over.
+
+        Exhausted where a cap is reached and none is open that could make room.
+        """
+        if self._vain:
+            wait = backoff(self._vain, None, self._lane.chance)
+            await self._lane.pause("batches", wait, "the last batch brought nothing")
+        tasks = await self._book.claim(self._lane.name, min(TASKS_MOST, self._counter.rules.lines_most))
+        bought = 0
+        try:
+            bought = await self._fit(tasks)
+        finally:
+            await self.buyer.ledger.release(tasks[bought:])
+        if not bought:
+            return None
+        kept = tasks[:bought]
+        quotes = [self.buyer.purse.quote(task, self.buyer.share) for task in kept]
+        highs = [each.high if each else None for each in quotes]
+        batch = await self._book.draft(Draft(self._lane.name, kept, highs, sum(map(_tokens, kept))))
+        self.seen[batch.id] = Seen(batch)
+        return batch
+
+    async def _fit(self, tasks: Sequence[Task]) -> int:
+        """How many of them one batch, the provider's queue and the user's money have room for; that is set aside."""
+        if not tasks:
+            return 0
+        most, used = await self._book.room(self._lane.name, tasks[0].variant.model)
+        room, size, tokens, count = None if most is None else int(most * ROOMY) - used, 0, 0, 0
+        for task in tasks:
+            size, tokens = size + _bytes(task), tokens + _tokens(task)
+            if size > self._counter.rules.bytes_most or (room is not None and tokens > room and (count or used)):
+                break
+            count += 1
+        if not count:
+            return 0
+        if not self.seen:
+            await self.buyer.purse.room(tasks[0], self.buyer.share)
+        return self.buyer.purse.commit(tasks[:count], self.buyer.share)
+
+    async def adopt(self, batch: Batch) -> None:
+        """Take up a batch of an earlier run; one that was never created goes, where it is not as wanted any more."""
+        self.buyer.purse.join(await self._book.load(batch))
+        self.seen[batch.id] = Seen(batch)
+        fits = self.buyer.purse.budget.fits(0) and self.buyer.purse.images.fits(0)
+        if batch.state is BatchState.DRAFTED and not (fits and await self._book.wanted(batch)):
+            await self._dissolve(batch, "unsent", "withdrawn", "what is wanted has changed since")
+
+    def end(self) -> None:
+        """Create no more, and let the provider end what it has; what is made by then is kept and paid for."""
+        self.ending = True
+
+    async def tidy(self) -> None:
+        """Take back the files to edit, as far as no open batch may need them."""
+        if not await self._book.open():
+            await self._clerk.take_back()
+
+    async def follow(self, batch: Batch) -> None:
+        """See a batch through, from whatever state it is in, until all that came of it is in the books."""
+        if batch.id not in self.seen:  # it went when it was taken up
+            return
+        try:
+            await self._through(batch)
+        except ProviderError as error:
+            blocked = Blocked(f"its Batch API: {error}", code=error.code, status=error.status)
+            self._lane.block(error if isinstance(error, Blocked) else blocked)
+        finally:
+            if self.seen.pop(batch.id, None):
+                with anyio.CancelScope(shield=True):
+                    self.buyer.purse.part(await self._book.load(batch))
+
+    async def _through(self, batch: Batch) -> None:
+        if batch.state is BatchState.CREATING and (look := await self._counter.find(batch)):
+            batch = await self._book.opened(batch, look)
+        elif batch.state is not BatchState.OPEN:
+            created = await self._handed_over(batch)
+            if created is None:
+                return
+            batch = created
+        look = await self._ended(batch)
+        batch = await self._book.seen(batch, look)
+        for twin in await self._counter.twins(batch) if batch.id in self._doubtful else ():
+            log.warning("batch %s: %s", batch.handle, TWICE.format(twin))
+            await self._book.note(batch, TWICE.format(twin))
+        if look.status == "failed" and not (look.completed or look.output or look.errors):
+            await self._refused(batch, look)
+        else:
+            collection = Collection(self.buyer, self._book, self._counter, self._folder, batch, look)
+            await collection.collect()
+            await self._book.over(batch)
+            self._vain = 0 if any(await self._book.answers(batch)) else self._vain + 1
+        await self._counter.delete(batch.input)
+
+    async def _handed_over(self, batch: Batch) -> Batch | None:
+        """Its lines uploaded, itself created; None where nothing came of that, and its tasks are queued again."""
+        tries = 0
+        try:
+            while True:
+                try:
+                    self._check()
+                    batch = batch if batch.input else await self._clerk.hand_over(batch, self.buyer.collect)
+                    if not batch.input:  # none of its tasks can be sent
+                        await self._dissolve(batch, "unsent", "empty", "nothing is left of it")
+                        return None
+                    return await self._book.opened(batch, await self._created(batch))
+                except (Transient, Blocked) as error:
+                    if isinstance(error, Blocked) and not self._lane.patient:
+                        raise
+                    tries += 1
+                    wait = backoff(tries, error.retry_after, self._lane.chance)
+                    await self._counter.rest(batch, wait, f"POST batches: {error.code}")
+        except Stopped:
+            await self._dissolve(batch, "unsent", "withdrawn", "the run was told to end before it was created")
+            raise
+        except Rejected as error:
+            if error.code != TOO_MANY:
+                raise
+            await self._too_many(batch, "unsent", str(error))
+            return None
+
+    def _check(self) -> None:
+        if self._lane.stopped or self.ending:
+            raise Stopped
+
+    async def _created(self, batch: Batch) -> Look:
+        """The provider's batch. That it is asked for is written down before; Busy where that came to nothing."""
+        provider = self._lane.provider
+        intake = provider.intake(batch.operation)
+        await self._book.creating(batch, perhaps=True)
+        try:
+            return await self._counter.create(batch, api.endpoint(intake.path if intake else provider.generate))
+        except Unknown as error:
+            log.info("batch %s: %s", batch.id, error)
+            if look := await self._counter.find(batch):
+                return look
+            self._doubtful.add(batch.id)
+            await self._book.creating(batch, perhaps=False)
+            raise Busy(str(error), code=error.code) from None
+        except ProviderError:
+            await self._book.creating(batch, perhaps=False)
+            raise
+
+    async def _ended(self, batch: Batch) -> Look:
+        """How it was when it ended, with the names of its files: they may be late."""
+        late = 0
+        while True:
+            look, ending = await self._counter.see(batch), self.ending
+            self.seen[batch.id] = Seen(batch, look)
+            await self._book.seen(batch, look)
+            lacks = (look.completed and not look.output) or (look.failed and not look.errors)
+            if look.ended and not (lacks and late < LATE):
+                return look
+            late += look.ended
+            if ending and not look.ended and look.status != CANCELLING:
+                await self._counter.cancel(batch.handle)
+            await self._rest(batch, ending)
+
+    async def _rest(self, batch: Batch, ending: bool) -> None:
+        """Until the next look; the sooner where it is to end from now on."""
+        left = max(self._counter.rules.poll, min(POLL_MOST, AGE * records.age(batch.created)))
+        while left > 0 and ending == self.ending:
+            await self._counter.rest(batch, min(left, SLICE))
+            left -= SLICE
+
+    async def _refused(self, batch: Batch, look: Look) -> None:
+        """It was not even begun: nothing is billed. What is not a task's own fault uses up no try of it."""
+        codes = {said.code for _, said in look.problems}
+        words = "; ".join(dict.fromkeys(said.message for _, said in look.problems)) or "it failed, without a reason"
+        if TOO_MANY in codes:
+            await self._too_many(batch, "rejected", words)
+            return
+        self._vain += 1
+        bad = {line: said for line, said in look.problems if line}
+        if bad and len(bad) < min(batch.tasks, api.PROBLEMS_MOST):
+            await self._reject(batch, bad)
+        await self._dissolve(batch, "rejected", next(iter(codes), "failed"), words)
+        if not bad and codes - PASSING:
+            kind = "it wants a person" if codes & NO_CREDIT else "it takes no such batch"
+            raise Blocked(f"{kind}: {words}", code=next(iter(codes)))
+        if bad and len(bad) >= min(batch.tasks, api.PROBLEMS_MOST):
+            raise Blocked(f"it takes none of these lines: {words[:WORDS_MOST]}", code=next(iter(codes)))
+
+    async def _reject(self, batch: Batch, bad: Mapping[int, Spoken]) -> None:
+        """The tasks of these lines will never work."""
+        line, after = 0, 0
+        while page := await self._book.attempts(batch, after):
+            after = page[-1][0]
+            for _, attempt in page:
+                line += 1
+                if line in bad:
+                    await self.buyer.collect(attempt, Rejected(bad[line].message, code=bad[line].code))
+
+    async def _too_many(self, batch: Batch, state: str, words: str) -> None:
+        """More than the provider lets wait at a time: smaller batches, when others are over."""
+        found = LIMIT.search(words)
+        most = int(found[1].replace(",", "")) if found else int(batch.tokens / 2 / ROOMY)
+        self._vain += 1
+        await self._dissolve(batch, state, TOO_MANY, words, most)
+
+    async def _dissolve(self, batch: Batch, state: str, code: str, why: str, most: int | None = None) -> None:
+        """Its tasks go back to the queue; a file of it there is nobody's use."""
+        why = clean(self._lane.redact(why))
+        log.info("batch %s: %s", batch.id, why)
+        with anyio.CancelScope(shield=True):
+            self.buyer.purse.undo(await self._book.dissolve(batch, state, code, why, most))
+        del self.seen[batch.id]
+
+
+def _tokens(task: Task) -> int:
+    """That go in, about."""
+    return round(costs.text_tokens(len(task.prompt.encode()))) + task.input_tokens
+
+
+def _bytes(task: Task) -> int:
+    """Of its line, at most: every sign of the prompt may be spelled with six."""
+    return LINE + 6 * len(task.prompt) + sum(len(each.ref) for each in task.inputs)

@@ -1,0 +1,58 @@
+"""The batch engine: what is queued goes to the provider's Batch API; from some time on, perhaps, each by itself."""
+
+import time
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from batchgen.engines.local import Local
+
+EVERY = 1.0  # seconds between two looks at the clock, and at the lane
+AGAIN = 30.0  # seconds until it is tried again to draft a batch, though no other is over
+
+
+class Batched(Local):
+    """Batches until `ends` (seconds since 1970; None: until nothing is left); afterwards each task by itself."""
+
+    def __init__(self, ends: float | None, *given: Any) -> None:
+        super().__init__(*given)
+        self._ends = ends
+
+    async def feed(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Draft batches as long as there is anything to hand over; those that are open are seen through whatever is."""
+        assert self.desk
+        lane = self.buyer.lane
+        while not (lane.stopped or self.desk.ending or self._late()):
+            back, more, away = self.back, self.supply.more, self.away
+            if self.supply.open:
+                await more.wait()
+            elif not lane.paused and (batch := await self.desk.draft()):
+                self.take_up(tasks, self.desk.follow, batch)
+            elif away or lane.paused:
+                await self._wait(back)
+            else:
+                break
+        if self._late() and not lane.stopped:
+            self.desk.end()
+            await self._left()  # nothing is bought both ways
+            await super().feed(tasks)
+        elif self.buyer.deadline.due(lane.name, time.time()):
+            lane.drain()  # the provider goes on, and the next run collects
+        await self._left()
+        if not lane.stopped:
+            await self.desk.tidy()
+
+    async def _wait(self, back: anyio.Event) -> None:
+        """Until a batch is over, or it is time to look again."""
+        until = anyio.current_time() + AGAIN
+        while not (back.is_set() or self.buyer.lane.stopped or self._late()) and anyio.current_time() < until:
+            with anyio.move_on_after(EVERY):
+                await back.wait()
+
+    def _late(self) -> bool:
+        return self._ends is not None and time.time() >= self._ends
+
+    async def _left(self) -> None:
+        while self.away:
+            await self.back.wait()
