@@ -27,12 +27,16 @@ Marks = tuple[tuple[int, ...], ...]
 
 @dataclass(slots=True)
 class Part:
-    """What is wanted of one variant, in tasks; the bytes of prompts and tokens of images are those of what is to do."""
+    """What is wanted of one variant, in tasks; the bytes of prompts and tokens of images are those of what is to do.
+
+    Those that are `away` are in batches that are open: bought, and neither done nor to do.
+    """
 
     variant: Variant
     tasks: int = 0
     new: int = 0
     done: int = 0
+    away: int = 0
     todo: int = 0
     prompt_bytes: int = 0
     longest: int = 0
@@ -95,6 +99,10 @@ class Survey:
     def done(self) -> int:
         return sum(part.done for part in self.parts)
 
+    @property
+    def away(self) -> int:
+        return sum(part.away for part in self.parts)
+
 
 def survey(
     manifest: Manifest,
@@ -123,7 +131,8 @@ def queued(ledger: Path, reopen: Collection[TaskState] = ()) -> Survey:
             says = "the last run was cut off before it had written down all that is wanted"
             raise UsageError(f"{says}: run the manifest itself, not the folder. Nothing was sent.")
         parts = tuple(
-            Part(each.variant, each.tasks, 0, each.done, each.todo, *each.of_todo) for each in there.volumes(reopen)
+            Part(each.variant, each.tasks, 0, each.done, each.away, each.todo, *each.of_todo)
+            for each in there.volumes(reopen)
         )
     return Survey(parts, settled=True)
 
@@ -150,6 +159,7 @@ class _Comparison:
     expansion: Expansion = field(init=False)
     causes: Causes | None = field(init=False)
     asked: bytearray = field(init=False)  # by seq: whether the manifest asks for it
+    away: frozenset[int] = field(init=False)  # the seqs of those that are in open batches
     parts: dict[int, Part] = field(default_factory=dict)  # by the id of their variant
     replaced: int = 0
     turned: bool = False  # whether anything that is there is wanted in another way than it was
@@ -163,6 +173,7 @@ class _Comparison:
         whole = self.shelf is not None and self.shelf.enqueued() not in ("", UNFINISHED)
         self.causes = Causes(self.shelf) if self.shelf and whole else None
         self.asked = bytearray(self.shelf.last() + 1 if self.shelf else 0)
+        self.away = self.shelf.away() if self.shelf else frozenset()
 
     def of_all(self) -> Survey:
         if self.shelf is None and not self.manifest.fixes:
@@ -241,6 +252,9 @@ class _Comparison:
             part = self.part(cast)
             part.tasks += 1
             part.done += state == "done"
+            part.away += seq in self.away
+            if seq in self.away:
+                continue
             if state in self.reopen or (state in OPEN and wanted not in ("waived", "forgone")):
                 part.add_todo(1, len(row.prompt.encode()), cast.input_tokens(row))
         self.take_replaced([item for item in block if item.replaces])

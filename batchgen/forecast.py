@@ -8,22 +8,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from batchgen import catalog, costs, deadline, schedule, shelf
-from batchgen.catalog import Model, Provider
+from batchgen import catalog, costs, deadline, lessons, schedule, shelf
+from batchgen.catalog import Provider
 from batchgen.compare import Part, Survey
 from batchgen.costs import Money
 from batchgen.deadline import Span
+from batchgen.lessons import Lessons
 from batchgen.manifest import Manifest
 from batchgen.pace import Learned
 from batchgen.purse import allowance
 from batchgen.schedule import Paced
 from batchgen.shelf import Experience
-from batchgen.task import Variant
+from batchgen.task import Operation, Variant
+from batchgen.terms import Engine
 from batchgen.text import count
 
 SOON = timedelta(days=30)
 RATE_MOST = 100.0  # images a second that one machine reads, checks and saves; more is not promised
-BYTES_PER_PIXEL = {"png": 1.6, "jpeg": 0.25, "webp": 0.2, "gif": 1.0}
 BYTES_PER_TASK = 1_000  # in the ledger
 
 
@@ -52,12 +53,22 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What is to do, bought by one engine: nano-dollars, and seconds: as expected, or within which it is promised."""
+
+    engine: str
+    cost: Money
+    seconds: float | None
+    within: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A survey with its price. `budget` and `spent` are of the whole job, ever, in nano-dollars.
 
     `whole` is what all of it, done or not, is expected to cost, `again` what may come on top for requests that are sent
     a second time, because nothing usable came to the first. `free` are the bytes that the disk has left, `answers` is
-    how many corrected the estimate.
+    how many corrected the estimate. `ways` are those by which it could be bought, `engine` is the one that it will be.
     """
 
     job: str
@@ -75,6 +86,8 @@ class Plan:
     span: Span
     pretend: bool
     prices_as_of: str | None
+    engine: Engine
+    ways: tuple[Way, ...]
     tells: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -122,10 +135,13 @@ def draw(
 ) -> Plan:
     """The plan of a run. What was paid for already corrects the estimate of what is left."""
     had, spent, learned = _past(ledger) if ledger and survey.todo else ([], 0, {})
-    lessons = Lessons(had, manifest.providers)
-    groups = tuple(_group(part, manifest.providers.get(part.variant.provider), lessons) for part in survey.parts)
+    taught = Lessons(had, manifest.providers)
+    engine, moment = manifest.engine, clock()
+    now = tuple(_group(part, manifest.providers.get(part.variant.provider), taught) for part in survey.parts)
+    groups = tuple(_by(engine, group, _share(group.part, manifest)) for group in now)
     paces = schedule.paces(survey.parts, manifest, learned)
-    whole, dearest = _whole(survey.parts, manifest.providers)
+    alone = Span(moment, *_time(now, manifest.limits.concurrency, paces))
+    whole, dearest = _whole(survey.parts, manifest)
     asked = [provider for name, provider in manifest.providers.items() if _asks(groups, name)]
     drawn = Plan(
         job=manifest.name,
@@ -138,28 +154,62 @@ def draw(
         spent=spent,
         whole=whole,
         again=allowance(manifest.retry, whole, dearest, manifest.limits.concurrency * len(manifest.providers)),
-        answers=lessons.behind(survey.parts),
+        answers=taught.behind(survey.parts),
         free=_free(folder),
-        span=deadline.cut(
-            Span(clock(), *_time(groups, manifest.limits.concurrency, paces)), manifest.limits.until, survey.todo
-        ),
+        span=deadline.cut(_batched(alone, engine) if survey.todo else alone, manifest.limits.until, survey.todo),
         pretend=all(provider.pretend for provider in asked or manifest.providers.values()),
         prices_as_of=_as_of(groups, manifest.providers),
+        engine=engine,
+        ways=tuple(_ways(now, manifest, alone.seconds)),
         tells=manifest.notify.hearers if manifest.notify else (),
         warnings=(),
     )
     return replace(drawn, warnings=tuple(_warnings(drawn, manifest, datetime.now(UTC).date())))
 
 
-def _whole(parts: Sequence[Part], providers: Mapping[str, Provider]) -> tuple[int, int]:
+def _by(engine: Engine, group: Group, share: float | None) -> Group:
+    """What it costs by that engine; where batches may end before all is there, up to the whole price."""
+    if not engine.batch or share is None or group.cost is None:
+        return group
+    cheap = group.cost.at(share)
+    return replace(group, cost=replace(cheap, high=group.cost.high) if engine.until else cheap)
+
+
+def _share(part: Part, manifest: Manifest) -> float | None:
+    """Of the price, what a Batch API takes for it; None where none can be asked."""
+    provider = manifest.providers.get(part.variant.provider)
+    rules = provider.batch if provider and part.variant.operation is not Operation.VARY else None
+    return rules.share if rules else None
+
+
+def _batched(alone: Span, engine: Engine) -> Span:
+    if not engine.batch:
+        return alone
+    until = f" until {engine.until.text}, then each by itself" if engine.until else ", within 24 h"
+    return Span(alone.drawn, None, f"the provider's Batch API{until}")
+
+
+def _ways(groups: Sequence[Group], manifest: Manifest, seconds: float | None) -> Iterator[Way]:
+    """The engines that could buy all that is to do."""
+    todo, nothing = [group for group in groups if group.part.todo], Money(0, 0, 0)
+    yield Way("local", sum((group.cost for group in todo if group.cost), nothing), seconds)
+    shares = [_share(group.part, manifest) for group in todo]
+    if todo and None not in shares:
+        pairs = zip(todo, shares, strict=True)
+        cost = sum((group.cost.at(share or 1.0) for group, share in pairs if group.cost), nothing)
+        rules = [provider.batch.seconds for provider in manifest.providers.values() if provider.batch]
+        yield Way("batch", cost, None, max(rules))
+
+
+def _whole(parts: Sequence[Part], manifest: Manifest) -> tuple[int, int]:
     """What the whole job is expected to cost, done or not, and what its dearest request may."""
     expected = dearest = 0
     for part in parts:
-        if found := costs.quoted(part.variant, providers.get(part.variant.provider)):
-            share = part.tasks / max(1, part.todo)  # what is done is like what is to do
-            expected += found.of(
-                round(share * part.prompt_bytes), part.tasks, round(share * part.input_tokens)
-            ).expected
+        if found := costs.quoted(part.variant, manifest.providers.get(part.variant.provider)):
+            times = part.tasks / max(1, part.todo)  # what is done is like what is to do
+            size, tokens = round(times * part.prompt_bytes), round(times * part.input_tokens)
+            share = (_share(part, manifest) or 1.0) if manifest.engine.batch else 1.0
+            expected += found.of(size, part.tasks, tokens).at(share).expected
             dearest = max(dearest, found.of(part.longest, input_tokens=part.most_tokens).high)
     return expected, dearest
 
@@ -173,72 +223,17 @@ def _asks(groups: Sequence[Group], provider: str) -> bool:
     return any(group.part.todo for group in groups if group.part.variant.provider == provider)
 
 
-class Lessons:
-    """What answers taught about price, time and size: of the very variant, or else of its model."""
-
-    def __init__(self, had: Sequence[Experience], providers: Mapping[str, Provider]) -> None:
-        self._of: dict[object, list[Experience]] = {}
-        self._providers = providers
-        for each in had:
-            for key in (_same(each.variant), (each.variant.provider, each.variant.model)):
-                self._of.setdefault(key, []).append(each)
-
-    def about(self, variant: Variant) -> list[Experience]:
-        return self._of.get(_same(variant)) or self._of.get((variant.provider, variant.model)) or []
-
-    def behind(self, parts: Sequence[Part]) -> int:
-        """How many answers say something of what is to do."""
-        found = {id(each): each for part in parts if part.todo for each in self.about(part.variant)}
-        return sum(each.requests for each in found.values())
-
-    def factor(self, variant: Variant) -> float:
-        """How many times the estimate the answers really cost."""
-        paid = reckoned = 0
-        for each in self.about(variant):
-            if found := costs.quoted(each.variant, self._providers.get(each.variant.provider)):
-                paid += each.cost
-                reckoned += found.of(each.prompt_bytes, each.requests, each.input_tokens).expected
-        return paid / reckoned if reckoned else 1.0
-
-    def seconds(self, variant: Variant) -> float | None:
-        """What a request took."""
-        had = self.about(variant)
-        return sum(each.seconds for each in had) / sum(each.requests for each in had) if had else None
-
-    def bytes(self, variant: Variant) -> float | None:
-        """What an image took."""
-        had = self._of.get(_same(variant), [])
-        return sum(each.bytes for each in had) / sum(each.images for each in had) if had else None
-
-
-def _same(variant: Variant) -> tuple[object, ...]:
-    return variant.provider, variant.model, variant.operation, repr(variant.params)
-
-
-def _group(part: Part, provider: Provider | None, lessons: Lessons) -> Group:
+def _group(part: Part, provider: Provider | None, taught: Lessons) -> Group:
     found = costs.quoted(part.variant, provider)
     cost = found.of(part.prompt_bytes, part.todo, part.input_tokens) if found else None
     if cost:
-        expected = min(round(cost.expected * lessons.factor(part.variant)), cost.high)
+        expected = min(round(cost.expected * taught.factor(part.variant)), cost.high)
         cost = Money(min(cost.low, expected), expected, cost.high)
-    seconds = lessons.seconds(part.variant)
+    seconds = taught.seconds(part.variant)
     if seconds is None and provider and not provider.pretend:
-        seconds = _usual(part.variant, catalog.model(part.variant.model, provider))
-    size = lessons.bytes(part.variant) or _usual_bytes(part.variant)
+        seconds = lessons.usual(part.variant, catalog.model(part.variant.model, provider))
+    size = taught.bytes(part.variant) or lessons.usual_bytes(part.variant)
     return Group(part, cost, seconds, round(size * part.todo * part.variant.images) + part.todo * BYTES_PER_TASK)
-
-
-def _usual(variant: Variant, model: Model | None) -> float | None:
-    """Seconds that a request takes by the catalog."""
-    if model is None or not model.seconds:
-        return None
-    quality = str(variant.param("quality", "auto"))
-    return model.seconds.get(quality, model.seconds.get("medium"))
-
-
-def _usual_bytes(variant: Variant) -> float:
-    width, height = costs.edges(str(variant.param("size", "auto")))
-    return width * height * BYTES_PER_PIXEL.get(str(variant.param("output_format", "png")), BYTES_PER_PIXEL["png"])
 
 
 def _time(groups: Sequence[Group], concurrency: int, paces: Sequence[Paced] = ()) -> tuple[float | None, str]:
@@ -301,6 +296,7 @@ def _warnings(drawn: Plan, manifest: Manifest, today: date) -> Iterator[str]:
         intake = provider.intake(operation) if provider and not provider.pretend else None
         if intake and intake.warning:
             yield f"{name}: {intake.warning}"
+    yield from _batch_warnings(wanted, manifest)
     if strays := drawn.survey.strays:
         names = "names a task" if len(strays) == 1 else f"and {len(strays) - 1} more name tasks"
         yield f"{strays[0]} {names} that the manifest does not ask for: no change comes of it"
@@ -308,6 +304,17 @@ def _warnings(drawn: Plan, manifest: Manifest, today: date) -> Iterator[str]:
         yield from source.feed.notes() if source.feed and drawn.survey.rows else ()
     if drawn.bytes > drawn.free:
         yield f"the disk has {size(drawn.free)} free, and about {size(drawn.bytes)} are needed"
+
+
+def _batch_warnings(wanted: Sequence[Variant], manifest: Manifest) -> Iterator[str]:
+    """What may come of asking a Batch API for it."""
+    for name, model in dict.fromkeys((each.provider, each.model) for each in wanted if manifest.engine.batch):
+        provider = manifest.providers.get(name)
+        known = provider.batch.models if provider and provider.batch else ()
+        if known and model not in known:
+            yield f"nobody has said whether {model} can be had by the Batch API of {name}: it may refuse all of it"
+    if manifest.engine.batch and any(each.param("stream") for each in wanted):
+        yield "nothing is streamed out of a batch: stream and partial_images are left out"
 
 
 def _model_warnings(name: str, today: date, seconds: float) -> Iterator[str]:

@@ -39,7 +39,7 @@ class TopForm(Form):
     output: dict[str, object] = {}
     fixes: Annotated[str, Field(pattern=r"^.+\.csv$")] = ""
     notify: dict[str, object] = {}
-    engine: Literal["local", "batch"] | dict[str, object] = "local"
+    engine: object = "local"
 
 
 class SourceForm(Form):

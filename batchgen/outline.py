@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from batchgen.consent import usd as dollars
 from batchgen.costs import Money
 from batchgen.deadline import clock
-from batchgen.forecast import Group, Host, Plan, size
+from batchgen.forecast import Group, Host, Plan, Way, size
 from batchgen.report import SCHEMA_VERSION, Object, Table, usd
 from batchgen.text import count
 
@@ -38,11 +38,22 @@ def build(plan: Plan) -> Object:
             "unpriced_tasks": plan.unpriced,
             "pretend": plan.pretend,
         },
+        "engine": plan.engine.name,
+        "ways": {way.engine: _way(way) for way in plan.ways},
         "time": {"expected_s": None if plan.seconds is None else round(plan.seconds, 1), "limited_by": plan.limited_by},
         "disk": {"expected_bytes": plan.bytes, "free_bytes": plan.free},
         "hosts": [_host(host) for host in plan.hosts],
         "groups": [_group(group) for group in plan.groups],
         "warnings": list(plan.warnings),
+    }
+
+
+def _way(way: Way) -> Object:
+    return {
+        "expected": usd(way.cost.expected),
+        "high": usd(way.cost.high),
+        "expected_s": None if way.seconds is None else round(way.seconds, 1),
+        "within_s": way.within,
     }
 
 
@@ -107,11 +118,13 @@ def lines(plan: Plan) -> list[str]:
     if plan.survey.rows:
         told += [_asked(plan)]
     told += [change(plan), *(f"         {cause}" for cause in plan.survey.causes)]
-    if ended := plan.survey.tasks - plan.survey.done - plan.survey.todo:
+    if plan.survey.away:
+        told += [f"         {count(plan.survey.away, 'task')} in batches at the provider: they are collected"]
+    if ended := plan.survey.tasks - plan.survey.done - plan.survey.away - plan.survey.todo:
         ways = "retry tries again, redo changes prompts, drop gives up"
         told += [f"         {count(ended, 'task')} ended without an image: {ways}"]
     if plan.survey.todo:
-        told += [f"Cost     {_cost(plan)}", *_budget(plan), f"Time     {_time(plan)}"]
+        told += [f"Cost     {_cost(plan)}", *_ways(plan), *_budget(plan), f"Time     {_time(plan)}"]
         told += [f"Disk     about {size(plan.bytes)}; {size(plan.free)} free"]
         told += [f"Asks     {_door(host)}" for host in plan.hosts]
         told += [f"Tells    {' and '.join(plan.tells)}"] if plan.tells else []
@@ -147,6 +160,20 @@ def _cost(plan: Plan) -> str:
     money = " of pretend money" if plan.pretend else ""
     told = f"about {dollars(cost.expected)}{money} ({dollars(cost.low)} to {dollars(cost.high)}), {by}"
     return f"{told}; and {unpriced}" if unpriced else told
+
+
+def _ways(plan: Plan) -> list[str]:
+    """The prices side by side, where there is more than one."""
+    if len(plan.ways) < 2 or plan.unpriced:
+        return []
+    return ["Ways     " + " · ".join(_told_way(way) for way in plan.ways)]
+
+
+def _told_way(way: Way) -> str:
+    if way.within:
+        return f"{way.engine}: {dollars(way.cost.expected)}, within {way.within / 3600:g} h"
+    time = "" if way.seconds is None else f", about {duration(max(way.seconds, 1))}"
+    return f"now: {dollars(way.cost.expected)}{time}"
 
 
 def _budget(plan: Plan) -> list[str]:

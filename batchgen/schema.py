@@ -10,8 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from batchgen import catalog, spelling, wording
 from batchgen.catalog import Parameter
-from batchgen.form import LimitsForm, NotifyForm, OutputForm, ProviderForm, RefinedForm, RetryForm, SourceForm, TopForm
+from batchgen.form import (
+    EngineForm,
+    LimitsForm,
+    NotifyForm,
+    OutputForm,
+    ProviderForm,
+    RefinedForm,
+    RetryForm,
+    SourceForm,
+    TopForm,
+)
 from batchgen.spelling import MORE, NAME, SCALAR, TEMPLATE, WHOLE, Schema, spelled
+from batchgen.terms import ENGINES
 from batchgen.wording import Says
 
 _KEPT = ("type", "enum", "pattern", "minimum", "maximum", "minItems", "items")
@@ -76,6 +87,7 @@ def _sections() -> Mapping[str, Schema]:
         "limits": _form(LimitsForm.model_json_schema(), wording.LIMITS),
         "retry": _form(RetryForm.model_json_schema(), wording.RETRY),
         "output": _form(OutputForm.model_json_schema(), wording.OUTPUT),
+        "engine": {"anyOf": [{"enum": [*ENGINES]}, _form(EngineForm.model_json_schema(), wording.ENGINE)]},
         "notify": {**_form(NotifyForm.model_json_schema(), wording.NOTIFY), **_HEARD},
     }
 
@@ -211,6 +223,7 @@ def _parts() -> Iterator[tuple[str, Schema]]:
     yield "price", {**_form(parts["Price"], wording.PRICE), "minProperties": 1}
     yield "parameter", _form(parts["Parameter"], wording.PARAMETER)
     yield "intake", _form(parts["Intake"], wording.INTAKE)
+    yield "batch", _form(parts["Batching"], wording.BATCHING)
     yield "rule", _form(parts["Rule"], wording.RULE)
 
 
@@ -219,6 +232,7 @@ _PARTS: Mapping[str, Schema] = {
     "models": {"additionalProperties": _ref("model")},
     "edit": {"anyOf": [_ref("provider.intake")]},
     "vary": {"anyOf": [_ref("provider.intake")]},
+    "batch": {"anyOf": [_ref("provider.batch")]},
     "parameters": {"additionalProperties": _ref("provider.parameter")},
     "rules": {"items": _ref("provider.rule")},
 }

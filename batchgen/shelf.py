@@ -11,10 +11,12 @@ from batchgen import books, records
 from batchgen.pace import Learned
 from batchgen.task import Mark, TaskState, Variant
 
+_AWAY = "SELECT task FROM attempts WHERE batch IS NOT NULL AND state IN ('sending', 'accepted')"
+
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """How much of one variant is wanted: tasks in all, done, and to do.
+    """How much of one variant is wanted: tasks in all, done, in batches that are open, and to do.
 
     `of_todo` are, of the latter, the bytes of all prompts and of the longest, the tokens of all input images and the
     most of one task.
@@ -23,6 +25,7 @@ class Volume:
     variant: Variant
     tasks: int
     done: int
+    away: int
     todo: int
     of_todo: tuple[int, int, int, int]
 
@@ -61,6 +64,10 @@ class Shelf:
         (found,) = self.db.execute("SELECT coalesce(max(seq), 0) FROM tasks").fetchone()
         return int(found)
 
+    def away(self) -> frozenset[int]:
+        """The seqs of tasks that are in open batches."""
+        return frozenset(row[0] for row in self.db.execute(_AWAY))
+
     def wanted(self) -> Iterator[tuple[int, int]]:
         """The seq and the variant's id of every task that is wanted."""
         return ((row[0], row[1]) for row in self.db.execute("SELECT seq, variant FROM tasks WHERE wanted = 'yes'"))
@@ -80,10 +87,12 @@ class Shelf:
     def volumes(self, reopen: Collection[TaskState] = ()) -> list[Volume]:
         """What is wanted, by variant; tasks of the states `reopen` count as to do, though they were waived."""
         again = "t.state IN (" + ", ".join(f"'{state}'" for state in reopen) + ")"
-        open_ = f"t.state IN ('todo', 'doing') OR {again}"
+        away = f"t.seq IN ({_AWAY})"
+        open_ = f"(t.state IN ('todo', 'doing') OR {again}) AND NOT {away}"
         size = "length(CAST(p.text AS BLOB))"
         sql = (
-            f"SELECT t.variant, count(*), count(*) FILTER (WHERE t.state = 'done'), count(*) FILTER (WHERE {open_}),"
+            f"SELECT t.variant, count(*), count(*) FILTER (WHERE t.state = 'done'),"
+            f" count(*) FILTER (WHERE {away}), count(*) FILTER (WHERE {open_}),"
             f" coalesce(sum({size}) FILTER (WHERE {open_}), 0), coalesce(max({size}) FILTER (WHERE {open_}), 0),"
             f" coalesce(sum(t.input_tokens) FILTER (WHERE {open_}), 0),"
             f" coalesce(max(t.input_tokens) FILTER (WHERE {open_}), 0)"
@@ -91,17 +100,20 @@ class Shelf:
             f" WHERE t.wanted = 'yes' OR (t.wanted = 'waived' AND {again}) GROUP BY t.variant ORDER BY min(t.seq)"
         )
         variants = self.variants()
-        return [Volume(variants[row[0]], row[1], row[2], row[3], row[4:]) for row in self.db.execute(sql).fetchall()]
+        return [
+            Volume(variants[row[0]], row[1], row[2], row[3], row[4], row[5:]) for row in self.db.execute(sql).fetchall()
+        ]
 
     def experience(self) -> list[Experience]:
-        """What was paid for so far, by variant: only what the provider's own count is behind."""
+        """What was paid for so far, by variant: only what the provider's own count is behind, and no batch."""
         sql = (
             "SELECT t.variant, count(*), sum(length(CAST(p.text AS BLOB))), sum(t.input_tokens), sum(a.cost_high),"
             " sum((julianday(a.ended_at) - julianday(a.sent_at)) * 86400.0), sum(i.images), sum(i.bytes)"
             " FROM attempts a JOIN tasks t ON t.seq = a.task JOIN prompts p ON p.id = t.prompt"
             " JOIN (SELECT attempt, count(*) AS images, sum(bytes) AS bytes FROM images WHERE state = 'saved'"
             " GROUP BY attempt) i ON i.attempt = a.seq"
-            " WHERE a.state = 'paid' AND a.cost_low = a.cost_high AND a.code <> 'adopted' GROUP BY t.variant"
+            " WHERE a.state = 'paid' AND a.cost_low = a.cost_high AND a.code <> 'adopted' AND a.batch IS NULL"
+            " GROUP BY t.variant"
         )
         variants = self.variants()
         return [Experience(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]

@@ -85,6 +85,8 @@ MORE: Mapping[str, Mapping[str, Schema]] = {
     "RetryForm": {
         "duplicate_allowance": spelled(f"{_NUMBER}|{_SHARE}", "A share such as 1%, or USD", "number", minimum=0)
     },
+    "Batching": {"share": _RATE, "poll": _RATE},
+    "EngineForm": {"until": _UNTIL},
     "NotifyForm": {"command": {"items": _TEXT}},
     "OutputForm": {"path": spelled(_INSIDE, "Stays inside the images folder: no / at the beginning, no ..")},
 }

@@ -18,6 +18,8 @@ TOP: Says = {
     "retry": "What happens to requests that failed, or were never answered.",
     "output": "What the files are called, and what is kept.",
     "fixes": "A CSV of tasks to make again, beside the manifest: batchgen redo writes it. Left out: NAME.fixes.csv.",
+    "engine": "How tasks are bought: local, each by itself; batch, by the provider's Batch API, for less, in a day; or "
+    "batch until a time, and the rest each by itself.",
     "notify": "Who is told how a run goes, while nobody watches: a webhook, a command.",
 }
 SOURCE: Says = {
@@ -49,6 +51,7 @@ PROVIDER: Says = {
     "send": "What goes along with every request that does not set it, by name; no part of what is bought.",
     "edit": "How it takes the images of an edit. Left out: as the catalog says.",
     "vary": "How it takes the images of a variation. Left out: as the catalog says.",
+    "batch": "Its Batch API, with what is known of that; {} for one like OpenAI's. Left out: as the catalog says.",
     "parameters": "Request parameters that it takes beside those of the catalog, or in another way, by name.",
     "rules": "What it does not take together, beside the rules of the catalog.",
 }
@@ -68,6 +71,14 @@ PARAMETER: Says = {
     "values": "The values that it may have. Left out: any.",
     "least": "The least that a number may be.",
     "most": "The most that a number may be.",
+}
+BATCHING: Says = {
+    "share": "What it costs there, as a share of the price.",
+    "seconds": "Within how many seconds all is done.",
+    "lines_most": "How many requests a batch may hold.",
+    "bytes_most": "How large the file of a batch may be, in bytes.",
+    "poll": "How many seconds are left at least between two looks at a batch.",
+    "models": "The models that are known to be had so; of others the plan warns.",
 }
 INTAKE: Says = {
     "path": "Where they are sent, below base_url: images/edits.",
@@ -110,6 +121,10 @@ OUTPUT: Says = {
     "path": "A template, as {{ slug }}/{{ size }}, over slug, id, number, sample, key, name, model, provider and every "
     "parameter, axis and variable; the key is added where it lacks.",
     "partials": "Whether to keep the pictures that a stream shows on the way; they need stream and partial_images.",
+}
+ENGINE: Says = {
+    "batch": "Whether tasks go to the provider's Batch API.",
+    "until": 'Until when, by the local clock: "07:00". What is not back by then is ended there, and bought by itself.',
 }
 NOTIFY: Says = {
     "url_env": "The environment variable that holds the URL of a webhook, a secret; what is told is sent there.",

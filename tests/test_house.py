@@ -37,7 +37,7 @@ consent
 engines.batched  forecast     enqueue
 engines.local
 engines.pool
-progress       schedule
+progress       schedule     lessons
 desk
 clerk          collect
 counter
