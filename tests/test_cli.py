@@ -7,13 +7,12 @@ import json
 import os
 import pty
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Start
+from sandbox import nursery
 from world import KEY, Host, Respond, World, environment, many
 
 from batchgen.cli import VERBS
@@ -101,9 +100,10 @@ def test_without_a_terminal_nothing_is_coloured_and_no_bar_is_drawn(world: World
 def on_a_terminal(world: World, *arguments: str, **env: str) -> str:
     """What a command writes where all its streams are one terminal."""
     here, there = pty.openpty()
-    command = [sys.executable, "-m", "batchgen", *arguments]
     variables = environment(TERM="xterm-256color", **env)
-    process = subprocess.Popen(command, cwd=world.folder, env=variables, stdin=there, stdout=there, stderr=there)
+    process = nursery.start(
+        "batchgen", *arguments, env=variables, cwd=world.folder, stdin=there, stdout=there, stderr=there
+    )
     os.close(there)
     said = b""
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Start
+from sandbox import nursery
 from test_offer import said
 from world import KEY, KEY_ENV, World, environment, many
 
@@ -232,16 +233,8 @@ class Terminal:
 
 def on_a_terminal(world: World, *arguments: str) -> Terminal:
     screen, end = pty.openpty()
-    command = [sys.executable, "-m", "batchgen", *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=world.folder,
-        env=environment(TERM="dumb", BATCHGEN_SANDBOX="--paint cached"),
-        stdin=end,
-        stdout=end,
-        stderr=end,
-        text=True,
-    )
+    variables = environment(TERM="dumb", BATCHGEN_SANDBOX="--paint cached")
+    process = nursery.start("batchgen", *arguments, env=variables, cwd=world.folder, stdin=end, stdout=end, stderr=end)
     os.close(end)
     world.started.append(process)
     return Terminal(process, screen)

@@ -3,12 +3,12 @@
 import os
 import pty
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 
 import pytest
 from conftest import Start
+from sandbox import nursery
 from world import World, environment, eventually, many
 
 from batchgen.commands import tables
@@ -21,9 +21,9 @@ class Watcher:
 
     def __init__(self, world: World, terminal: bool) -> None:
         self._here, there = pty.openpty() if terminal else os.pipe()
-        words = [sys.executable, "-m", "batchgen", "status", "otters.yaml", "--watch"]
+        words = ("status", "otters.yaml", "--watch")
         variables = environment(TERM="xterm-256color", COLUMNS="120", LINES="40")
-        self.process = subprocess.Popen(words, cwd=world.folder, env=variables, stdout=there, stderr=there)
+        self.process = nursery.start("batchgen", *words, env=variables, cwd=world.folder, stdout=there, stderr=there)
         os.close(there)
         self.seen = b""
 

@@ -4,7 +4,6 @@ import io
 import os
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any
 import anyio
 import yaml
 from PIL import Image
-from sandbox import child
+from sandbox import child, nursery
 from sandbox.child import Child
 
 from batchgen import offer
@@ -90,16 +89,9 @@ class World:
 
     def begin(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
         """The command `batchgen`, started and not waited for; ended with the test at the latest."""
-        command = [sys.executable, "-m", "batchgen", *arguments]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment(**env),
-            stdout=pipe,
-            stderr=pipe,
-            stdin=subprocess.DEVNULL,
-            text=True,
+        nobody, pipe = subprocess.DEVNULL, subprocess.PIPE
+        process = nursery.start(
+            "batchgen", *arguments, env=environment(**env), cwd=self.folder, stdin=nobody, stdout=pipe, stderr=pipe
         )
         self.started.append(process)
         return process

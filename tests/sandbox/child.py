@@ -19,7 +19,7 @@ ORDER = {"model": "gpt-image-2", "prompt": "A sea otter on its back", "quality":
 class Child:
     """A running sandbox; `url` ends in /v1."""
 
-    process: subprocess.Popen[str] | Forked
+    process: subprocess.Popen[str]
     url: str
     client: httpx.Client
 
@@ -72,17 +72,17 @@ class Child:
 
 def start(*flags: str) -> Child:
     """As a command line starts it."""
-    command = [sys.executable, "-m", "batchgen.sandbox", "--until-stdin-closes", *flags]
-    pipe = subprocess.PIPE
-    return _child(subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True))
+    return _child(subprocess.Popen, *flags)
 
 
 def fork(*flags: str) -> Child:
     """The same, sooner."""
-    return _child(Forked("--until-stdin-closes", *flags))
+    return _child(Forked, *flags)
 
 
-def _child(process: subprocess.Popen[str] | Forked) -> Child:
+def _child(kind: type[subprocess.Popen[str]], *flags: str) -> Child:
+    command = [sys.executable, "-m", "batchgen.sandbox", "--until-stdin-closes", *flags]
+    process = kind(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     line = process.stdout.readline()
     fresh = httpx.Limits(max_keepalive_connections=0)  # a connection that the server has just closed proves nothing
