@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
 MESSAGE_MOST = 1 << 17  # bytes
@@ -144,8 +144,22 @@ def _dress(streams: list[int], folder: str, env: dict[str, str]) -> None:
     sys.path[0] = folder
 
 
+def _leave(code: int) -> NoReturn:
+    """As an interpreter ends, but for taking down all that was imported, which would copy the nursery."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     _warm()
     module, *arguments = _serve(socket.socket(fileno=int(sys.argv[1])))["words"]
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _leave(end.code)
+        raise
