@@ -5,7 +5,6 @@ import pty
 import select
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,19 +298,14 @@ def test_a_retry_is_asked_for_and_a_no_leaves_all_as_it_was(bad: Start) -> None:
 
 def test_half_a_terminal_is_none(world: World) -> None:
     """Somebody must see the question, and be able to answer."""
-    command = [sys.executable, "-m", "batchgen", "run", str(world.write(**OVER))]
+    path, pipe = str(world.write(**OVER)), subprocess.PIPE
     screen, end = pty.openpty()
-    for stdin, stderr in ((end, subprocess.PIPE), (subprocess.DEVNULL, end)):
-        ended = subprocess.run(
-            command,
-            cwd=world.folder,
-            env=environment(),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            check=False,
+    for stdin, stderr in ((end, pipe), (subprocess.DEVNULL, end)):
+        process = nursery.start(
+            "batchgen", "run", path, env=environment(), cwd=world.folder, stdin=stdin, stdout=pipe, stderr=stderr
         )
-        assert (ended.returncode, untouched(world)) == (2, True)
+        process.communicate(timeout=60)
+        assert (process.returncode, untouched(world)) == (2, True)
     os.close(screen)
     os.close(end)
 

@@ -109,6 +109,11 @@ FUNCTION_MOST, FILE_MOST = 40, 350  # lines
 SLOW_TO_IMPORT = {"httpx", "pydantic", "rich", "jinja2", "yaml", "anyio", "PIL", "sqlite3"}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 @dataclass(frozen=True, slots=True)
 class Module:
     """`name` is what comes behind `batchgen.`; a package bears its folder's name, the house itself none."""
@@ -118,7 +123,7 @@ class Module:
 
     @property
     def tree(self) -> ast.Module:
-        return ast.parse(self.path.read_text(encoding="utf-8"))
+        return parsed(self.path)
 
     @property
     def inside_sandbox(self) -> bool:
@@ -233,7 +238,7 @@ def test_each_of_the_ledgers_rooms_holds_sql() -> None:
 @pytest.mark.parametrize("folder", ["batchgen", "tests"])
 def test_no_function_is_longer_than_a_screen(folder: str) -> None:
     for path in sorted((ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 assert lines <= FUNCTION_MOST, f"{path}:{node.lineno}: {node.name} has {lines} lines"

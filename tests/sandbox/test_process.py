@@ -2,13 +2,12 @@
 
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from . import child
+from . import child, nursery
 from .child import ROOT, Child
 from .conftest import Start
 
@@ -28,9 +27,10 @@ def start() -> Iterator[Start]:
 
 
 def run(*flags: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "batchgen.sandbox", *flags], cwd=ROOT, capture_output=True, text=True, timeout=20
-    )
+    pipe = subprocess.PIPE
+    process = nursery.start("batchgen.sandbox", *flags, env=nursery.ENVIRON, cwd=ROOT, stdout=pipe, stderr=pipe)
+    out, err = process.communicate(timeout=20)
+    return subprocess.CompletedProcess(flags, process.returncode, out, err)
 
 
 def test_it_says_where_it_listens_and_really_does(start: Start) -> None:
