@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from conftest import Start
+from sandbox import nursery
 from world import World, environment, eventually, many
 
 from batchgen import generate
@@ -337,9 +338,11 @@ def grow(folder: Path, *options: str) -> None:
 
 def blind(world: World, path: str) -> "subprocess.CompletedProcess[str]":
     """A run that does not look for room first: what fills a disk may also be somebody else's, and come at any time."""
-    code = "from batchgen import cli, generate; generate.ROOM = 0; cli.main()"
-    command, env = [sys.executable, "-c", code, "run", path], environment()
-    return subprocess.run(command, cwd=world.folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    (world.folder / "blind.py").write_text("from batchgen import cli, generate\ngenerate.ROOM = 0\ncli.main()\n")
+    pipe = subprocess.PIPE
+    process = nursery.start("blind", "run", path, env=environment(), cwd=world.folder, stdout=pipe, stderr=pipe)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(path, process.returncode, out, err)
 
 
 FULL = {
