@@ -24,6 +24,7 @@ MONEY = f"""
   count(*) FILTER (WHERE a.cost_high IS NULL) AS unpriced
 """
 ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
+BATCHES_MOST = 200  # that are shown
 KEYS = 10_000  # that are looked for at once: each time all tasks are looked at
 START = "substr(sha256, 1, 12)"
 ALIKE = f"SELECT max({START}) FROM images WHERE state = 'saved' GROUP BY {START} HAVING count(*) > 1"
@@ -137,6 +138,14 @@ def last_run(db: Connection) -> Row | None:
     """The process that works on the folder, or was the last to."""
     row = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     return dict(row) if row else None
+
+
+def batches(db: Connection) -> Sequence[Row]:
+    """Batches that are open, and those of which a person should know something, the newest last."""
+    rows = db.execute(
+        f"SELECT * FROM batches WHERE state <> 'over' OR note <> '' ORDER BY seq DESC LIMIT {BATCHES_MOST}"
+    )
+    return [dict(row) for row in rows][::-1]
 
 
 def span(db: Connection) -> tuple[str, str | None, str]:

@@ -19,7 +19,7 @@ from batchgen.problems import Problems, not_one_of, shown
 
 LIMITS = ("concurrency", "images_per_minute", "requests_per_minute", "tokens_per_minute", "budget", "images", "until")
 """The keys of the manifest's limits among them; they are read as those are."""
-FLAGS = ("paused", "cancelled")
+FLAGS = ("cancelled", "paused")
 KEYS = (*LIMITS, *FLAGS)
 WHO = "batchgen set"  # in whose name mistakes are told
 BYTES_MOST = 2**16

@@ -209,9 +209,11 @@ class Job:
         self.progress.lanes, self.progress.purse = lanes, purse
         for lane in lanes:
             lane.recall(await books.quotas(lane.account))
-        if self.progress.draining:
-            for lane in lanes:
+        for lane in lanes:
+            if self.progress.draining:
                 lane.drain()
+            elif self._order.recall:
+                lane.stop()
         retry = self._order.manifest.retry
         patient = self._order.manifest.limits.on_blocked == "wait"
         policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)

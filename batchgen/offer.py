@@ -22,7 +22,7 @@ class Wish:
     """What is to be run: a manifest in a folder, whole or a sample of it, or only what is queued there.
 
     `redo` are the keys of tasks to be made again, where nothing else is to be bought, `flags` the options of the
-    command that would wish for it again.
+    command that would wish for it again. With `recall` open batches are to be ended, and nothing is to be bought.
     """
 
     manifest: Manifest
@@ -32,6 +32,7 @@ class Wish:
     reopen: Sequence[TaskState] = ()
     redo: Collection[str] = ()
     flags: tuple[str, ...] = ()
+    recall: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @property
@@ -134,7 +135,7 @@ def offered(wanted: Wish) -> Iterator[Offer]:
         drawn = drawn_up(wanted)
         # of what has no price, only limits.images is agreed to
         most = None if drawn.unpriced else drawn.spent + consent.at_most(drawn, manifest.limits)
-        job = Job(Order(manifest, folder, drawn, wanted.reopen, most, environ=wanted.environ))
+        job = Job(Order(manifest, folder, drawn, wanted.reopen, most, wanted.recall, wanted.environ))
         yield Offer(wanted, drawn, job, held=ledger is not None)
 
 

@@ -19,6 +19,7 @@ from batchgen.ledger import Ledger
 from batchgen.pace import SOURCES, Learned, figure
 from batchgen.purse import Purse
 from batchgen.task import ImageState, Settlement, Task, TaskState
+from batchgen.text import count
 
 NOTE_EVERY = 2.0  # seconds
 OVER = frozenset({TaskState.DONE, TaskState.REFUSED, TaskState.FAILED, TaskState.HELD})
@@ -97,6 +98,14 @@ class Progress:
     @property
     def paused(self) -> bool:
         return any(lane.paused for lane in self.lanes)
+
+    @property
+    def handed_over(self) -> str:
+        """The batches that are open, in words; nothing where there are none."""
+        seen = [each for desk in self.desks for each in desk.seen.values()]
+        made = sum(each.look.completed for each in seen if each.look)
+        tasks = sum(each.batch.tasks for each in seen)
+        return f"{count(len(seen), 'batch', 'batches')} open, {made:,} of {tasks:,} made" if seen else ""
 
     def settled(self, task: Task, settled: Settlement) -> None:
         self.images += sum(image.state is ImageState.SAVED for image in settled.images)

@@ -61,6 +61,7 @@ def _totals(db: books.Connection, tallies: Tallies) -> Object:
         "attempts": _with_total(tallies.attempt_states()),
         "cost": _cost(tallies.money(), tallies.spent_on(), books.models(db))
         | {
+            "engines": {name: _engine(money) for name, money in tallies.engines().items()},
             "avoided": usd(books.avoided(db) if tasks[TaskState.HELD] else 0),
             "pretend": _pretend(books.lanes(db)) if tallies.attempts else False,
         },
@@ -94,6 +95,12 @@ def _cost(money: Money, spent_on: Mapping[str, int], models: Sequence[str]) -> O
         "prices_as_of": _as_of(models),
         "spent_on": {name: usd(value) for name, value in spent_on.items()},
     }
+
+
+def _engine(money: Money) -> Object:
+    """What was bought in one way."""
+    high = None if money.unpriced else usd(money.high)
+    return {"answers": money.answers, "paid": usd(money.paid), "low": usd(money.low), "high": high}
 
 
 def _as_of(models: Sequence[str]) -> str | None:
@@ -134,6 +141,8 @@ def summary(told: Object) -> list[str]:
     if cost["answers"] or not (cost["unpriced_attempts"] or cost["high"]):
         source = "of pretend money, from" if cost["pretend"] else "from"
         lines.append(f"Paid          ${cost['paid']:,.4f}  {source} the usage of {count(cost['answers'], 'answer')}")
+    if batch := cost["engines"].get("batch"):
+        lines.append(f"By batch      ${batch['paid']:,.4f}  of it, for {count(batch['answers'], 'answer')}")
     if cost["unpriced_attempts"]:
         lines.append(
             f"Unpriced      {cost['unpriced_attempts']:,} requests whose price is not known: no figure here counts them"

@@ -9,7 +9,7 @@ from operator import add
 from typing import TypeVar
 
 from batchgen.books import Connection
-from batchgen.tallies import AttemptTally, ImageTally, Price, Tallies, TaskTally, Wanted
+from batchgen.tallies import AttemptTally, Engine, ImageTally, Price, Tallies, TaskTally, Wanted
 from batchgen.task import AttemptState, ImageState, TaskState
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ def _sum(expression: str) -> str:
 
 GONE = "('dropped', 'waived', 'forgone')"  # any other word is the key of the task that replaced it
 WANTED = Digit(f"CASE WHEN t.wanted = 'yes' THEN 0 WHEN t.wanted IN {GONE} THEN 1 ELSE 2 END", Wanted)
+ENGINE = Digit("CASE WHEN a.batch IS NULL THEN 0 ELSE 1 END", Engine)
 PRICE = Digit(
     "CASE WHEN a.cost_high IS NULL THEN 0 WHEN a.estimated THEN 1 WHEN a.cost_low = a.cost_high THEN 2 ELSE 3 END",
     Price,
@@ -71,7 +72,7 @@ OF_TASKS = Sums("tasks t", "t.seq", (WANTED, _digit("t.state", TaskState)), ("co
 OF_ATTEMPTS = Sums(
     "attempts a",
     "a.seq",
-    (WANTED, _digit("a.state", AttemptState), PRICE),
+    (WANTED, _digit("a.state", AttemptState), ENGINE, PRICE),
     ("count(*)", *map(_sum, ("a.cost_low", "a.cost_high", *TOKENS))),
     "JOIN tasks t ON t.seq = a.task",
 )

@@ -26,6 +26,13 @@ class Price(StrEnum):
     DOUBTED = "doubted"
 
 
+class Engine(StrEnum):
+    """How an attempt was bought: by itself, or in a batch."""
+
+    LOCAL = "local"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True, slots=True)
 class TaskTally:
     """How many tasks are of one kind."""
@@ -43,6 +50,7 @@ class AttemptTally:
     variant: int
     wanted: Wanted
     state: AttemptState
+    engine: Engine
     price: Price
     attempts: int
     low: int
@@ -130,6 +138,13 @@ class Tallies:
     def money(self) -> Money:
         """Over all attempts, whatever is wanted."""
         return Money.of(self.attempts)
+
+    def engines(self) -> dict[str, Money]:
+        """Over all attempts, by how they were bought, where any were."""
+        found: dict[str, list[AttemptTally]] = {}
+        for tally in self.attempts:
+            found.setdefault(str(tally.engine), []).append(tally)
+        return {name: Money.of(tallies) for name, tallies in sorted(found.items())}
 
     def spent_on(self) -> dict[str, int]:
         """What the paid money went for; nano-dollars."""

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,20 @@ from batchgen.verify import working
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`row` is its row in the ledger, None where the run was never begun."""
+    """`row` is its row in the ledger, None where the run was never begun; `batches` are as books.batches has them."""
 
     row: books.Row | None
     at_work: bool
     standing: control.Standing
+    batches: Sequence[books.Row] = ()
 
     @classmethod
     def of(cls, folder: Folder) -> "Worker":
         with books.reading(folder.ledger) as db:
-            row = books.last_run(db)
+            row, batches = books.last_run(db), books.batches(db)
         if row and not row["ended_at"] and working(row, folder):
-            return cls(row, True, control.standing(folder, control.name(row)))
-        return cls(row, False, control.Standing(""))
+            return cls(row, True, control.standing(folder, control.name(row)), batches)
+        return cls(row, False, control.Standing(""), batches)
 
     @property
     def waits(self) -> list[Mapping[str, Any]]:

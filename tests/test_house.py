@@ -18,11 +18,11 @@ HOUSE = ROOT / "batchgen"
 FLOORS = """
 __main__
 cli
-commands.retry    commands.redo
+commands.retry    commands.redo    commands.set
 commands.run
 commands.plan     commands.progress  commands.providers  commands.report  commands.status  commands.verify
 commands.costs    commands.doctor    commands.drop       commands.init    commands.resolve commands.sandbox
-commands.schema   commands.set       commands.export    commands.view
+commands.schema   commands.export    commands.view
 commands.wishes   commands.details   commands.paper
 commands.options   commands.tables
 view

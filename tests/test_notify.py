@@ -31,7 +31,7 @@ from batchgen.manifest import Setup
 from batchgen.notice import Notice
 from batchgen.notify import attempted, endings, lacks, run
 from batchgen.progress import Progress
-from batchgen.tallies import AttemptTally, Price, Tallies, TaskTally, Wanted
+from batchgen.tallies import AttemptTally, Engine, Price, Tallies, TaskTally, Wanted
 from batchgen.task import AttemptState, TaskState
 from batchgen.terms import Notify
 
@@ -458,7 +458,7 @@ def test_what_an_end_is_beside_that(code: int, reason: str, known: bool, found: 
 
 def tallies(cost: tuple[int, int] = (0, 0), price: Price = Price.TOLD, **tasks: int) -> Tallies:
     states = [TaskTally(0, Wanted.YES, TaskState(name), count) for name, count in tasks.items()]
-    attempt = AttemptTally(0, Wanted.YES, AttemptState.PAID, price, 9, *cost, 0, 0, 0, 0)
+    attempt = AttemptTally(0, Wanted.YES, AttemptState.PAID, Engine.LOCAL, price, 9, *cost, 0, 0, 0, 0)
     return Tallies((*states, TaskTally(0, Wanted.DROPPED, TaskState.DONE, 5)), (attempt,), ())
 
 

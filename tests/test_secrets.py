@@ -187,7 +187,7 @@ def test_z2_a_key_in_a_manifest_is_refused_without_being_shown(tmp_path: Path, w
 def test_z17_no_process_has_the_key_among_its_arguments(bad: Start) -> None:
     """Neither the run nor the sandbox that it starts: whoever may list processes sees those."""
     world = bad("--latency", "1")
-    process = world.begin("run", str(world.write()))
+    process = planted(world, "", "run", str(world.write()))  # a process of its own, with a command line of its own
     eventually(lambda: world.sandbox.stats()["open"] > 0)
     lines = [path.read_bytes() for path in (Path("/proc") / str(process.pid)).glob("cmdline")]
     assert (len(lines), [line for line in lines if forms_in(line)]) == (1, [])

@@ -82,6 +82,7 @@ class Watch:
         money = dollars(progress.spent)
         parts.append(f"{money} of about {dollars(self._projected())}" if left else money)
         waiting = map(str, progress.waits())
+        parts += [str(progress.handed_over)] if progress.handed_over else []
         return [*parts, *waiting, *(["finishing what is paid for"] if progress.draining else [])]
 
     def _rate(self) -> float:
@@ -107,7 +108,10 @@ class Watch:
         if self._bar is not None:
             with self._heard() as bar:
                 bar.clear()
-        tell(f"{way} on the way, finishing; Ctrl-C again leaves now, up to {dollars(most)} stays unconfirmed")
+        if progress.handed_over:
+            tell(f"{progress.handed_over}: the provider goes on with them, and the next run collects")
+        if way or not progress.handed_over:
+            tell(f"{way} on the way, finishing; Ctrl-C again leaves now, up to {dollars(most)} stays unconfirmed")
 
     def close(self) -> None:
         if self._bar is not None:

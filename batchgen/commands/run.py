@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 import click
@@ -49,6 +50,12 @@ def execute(wish: Wish, yes: bool, agreed: Callable[[], None] = lambda: None) ->
         agreed()
         gc.freeze()  # what is there stays; a run makes few cycles, and looking for them often costs a twentieth of it
         gc.set_threshold(GARBAGE)
+        return anyio.run(_run, offered)
+
+
+def recall(wish: Wish) -> int:
+    """Let the providers end the batches that are open, and collect what they made; returns the exit code."""
+    with offer.offered(replace(wish, recall=True)) as offered:
         return anyio.run(_run, offered)
 
 

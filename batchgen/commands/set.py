@@ -7,14 +7,18 @@ from pathlib import Path
 
 import click
 
-from batchgen import books, control
+from batchgen import books, control, offer
 from batchgen.commands import options
+from batchgen.commands.run import recall
 from batchgen.control import Answer, Asked
 from batchgen.errors import UsageError
 from batchgen.folder import Folder, find
+from batchgen.manifest import Setup
 from batchgen.text import clean
 from batchgen.verify import working
+from batchgen.worker import Worker
 
+ENDS = "cancelled"
 PATIENCE, GLANCE = 5.0, 0.1  # seconds
 HOW = f"write KEY=VALUE, with {', '.join(control.KEYS[:-1])} or {control.KEYS[-1]}"
 
@@ -30,6 +34,7 @@ def command(run: str, settings: Sequence[str], runs: Path | None) -> int:
       batchgen set jobs/animals.yaml concurrency=32 budget=40
       batchgen set jobs/animals.yaml paused=true        finishes what is on its way, and waits; paused=false goes on
       batchgen set jobs/animals.yaml until=07:00 images_per_minute=20
+      batchgen set jobs/animals.yaml cancelled=true     ends its batches at the provider, and collects what they made
 
     Values are written as under limits: in the manifest. A budget below what is spent ends the run. Exit code 7: the run
     has not taken it up yet, and will as soon as it can.
@@ -39,6 +44,8 @@ def command(run: str, settings: Sequence[str], runs: Path | None) -> int:
         raise UsageError(f"nothing to set: {HOW}")
     control.settings(texts)
     folder = find(run, runs)
+    if ENDS in texts and not Worker.of(folder).at_work:
+        return _recalled(folder)
     asked = Asked(_at_work(folder, texts), (uuid.uuid4().hex,), texts)
     control.leave(folder, asked)
     answer = _awaited(folder, asked)
@@ -51,6 +58,15 @@ def command(run: str, settings: Sequence[str], runs: Path | None) -> int:
         raise UsageError(answer.says)
     click.echo(clean(answer.says))
     return 0
+
+
+def _recalled(folder: Folder) -> int:
+    """End the batches that an earlier run left with its providers."""
+    if not any(each["state"] != "over" for each in Worker.of(folder).batches):
+        raise UsageError(f"no run is at work in {folder.path}, and no batch is open: nothing was changed")
+    code = recall(offer.wish(str(folder.path), None, Setup()))
+    left = any(each["state"] != "over" for each in Worker.of(folder).batches)
+    return code if left else 0
 
 
 def _pair(text: str) -> tuple[str, str]:

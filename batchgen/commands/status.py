@@ -1,7 +1,7 @@
 """batchgen status: how far a run is."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from batchgen import report
+from batchgen.books import Row
 from batchgen.commands import options
 from batchgen.errors import UsageError
 from batchgen.folder import Folder, find
@@ -17,6 +18,11 @@ from batchgen.text import clean, count
 from batchgen.worker import Worker
 
 EVERY = 2.0  # seconds between two looks
+NOTES_MOST = 5
+TOLD = (
+    *("id", "handle", "lane", "model", "operation", "state", "status", "tasks", "completed", "failed"),
+    *("drafted_at", "created_at", "expires_at", "looked_at", "note"),
+)
 PART = 0.1  # of its time that watching takes at most: to sum up millions of tasks is work
 
 
@@ -79,7 +85,8 @@ class Look:
         shown = {name: self.told[name] for name in names}
         worker = self.worker
         changed = {"paused": worker.standing.paused, "set": list(worker.standing.changes)}
-        at_work = {"waits": worker.waits, "throttle": worker.throttle, **changed}
+        batches = [{name: each[name] for name in TOLD} for each in worker.batches]
+        at_work = {"waits": worker.waits, "throttle": worker.throttle, "batches": batches, **changed}
         return {"schema_version": SCHEMA_VERSION, **shown, **at_work}
 
     def lines(self) -> Iterator[str]:
@@ -90,6 +97,7 @@ class Look:
         yield from map(clean, report.summary(self.told))
         if standing.paused:
             yield f"Paused        {self._open()}"
+        yield from map(clean, handed_over(self.worker.batches))
         if standing.changes:
             yield clean(f"Set           {'; '.join(standing.changes)}")
         if self.worker.at_work:
@@ -106,6 +114,28 @@ class Look:
         attempts = self.told["attempts"]
         assert isinstance(attempts, dict)
         return f"{count(attempts['sending'], 'request')} still open; batchgen set RUN paused=false goes on"
+
+
+def handed_over(batches: Sequence[Row]) -> Iterator[str]:
+    """The batches that are open, how far each is by its provider's last word, and what was odd about others."""
+    open_ = [each for each in batches if each["state"] != "over"]
+    if open_:
+        done, total = (sum(int(str(each[name])) for each in open_) for name in ("completed", "tasks"))
+        yield f"Batches       {count(len(open_), 'batch', 'batches')} open, {done:,} of {count(total, 'task')} made"
+    for each in open_:
+        yield f"              {each['handle'] or 'not created yet'}  {_far(each)}"
+    odd = [each for each in batches if each["note"]]
+    yield from (f"Note          {each['handle'] or 'a batch'}: {each['note']}" for each in odd[-NOTES_MOST:])
+
+
+def _far(batch: Row) -> str:
+    failed = f", {batch['failed']:,} failed" if batch["failed"] else ""
+    told = [f"{batch['status'] or batch['state']}, {batch['completed']:,} of {batch['tasks']:,} made{failed}"]
+    since = batch["created_at"] or batch["drafted_at"]
+    told.append(f"begun {report.moment(since)}")
+    told += [f"expires {report.moment(batch['expires_at'])}"] if batch["expires_at"] else []
+    told += [f"seen {report.moment(batch['looked_at'])}"] if batch["looked_at"] else []
+    return " · ".join(told)
 
 
 def noted(worker: Worker) -> Iterator[str]:
