@@ -61,7 +61,7 @@ class Batch:
             "output_file_id": files.get("output"),
             "error_file_id": files.get("error"),
             "created_at": int(self.at),
-            "expires_at": math.ceil(self.ends),
+            "expires_at": int(self.at) + math.ceil(self.window),
             **times,
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
             "usage": self.usage,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -176,7 +176,7 @@ class Life:
             name = name_of(batch.id, kind)
             if self.studio.uploads.get(name) or wanted:
                 self._hand_over(batch, kind, name)
-        batch.usage = _totals(self.studio.bill.of_batch(batch.id).values()) if fault.totals else None
+        batch.usage = _totals(self.studio.bill.of_batch(batch.id)) if fault.totals else None
         batch.hidden = LATE if fault.late else 0
         if status == "failed":
             message = "The batch failed while it was in progress."
@@ -203,9 +203,7 @@ class Life:
         return self.studio.uploads.path(f"{batch.id}.{kind}")
 
 
-def _totals(used: Iterable[Mapping[str, int]]) -> Mapping[str, object]:
-    lines = list(used)
-    taken = {name: sum(each[name] for each in lines) for name in ("input_tokens", "output_tokens", "total_tokens")}
+def _totals(taken: Mapping[str, int]) -> Mapping[str, object]:
     return {
         "input_tokens": taken["input_tokens"],
         "input_tokens_details": {"cached_tokens": 0},

@@ -129,7 +129,7 @@ class Batches:
     async def _admit(self, batch: Batch) -> None:
         found = await self._life.checked(batch)
         batch.model, batch.tokens = found.model, found.tokens
-        if problem := self._full(batch):
+        if not found.errors and (problem := self._full(batch)):
             self._studio.uploads.path(f"{batch.id}.input").unlink()
             raise Refused(Problem(400, problem, code="token_limit_exceeded"))
 

@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ class Charge:
         return json.dumps(record).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What was charged for one batch."""
+
+    lines: set[str] = field(default_factory=set)
+    tokens: Counter[str] = field(default_factory=Counter)
+
+
 class Bill:
     """All charges since the file began, or since the start where there is no file.
 
@@ -61,7 +70,7 @@ class Bill:
         self._fsync = fsync
         kept = [json.loads(line) for line in self._lines]
         self._charged = {charge["idempotency_key"] for charge in kept if once and charge["idempotency_key"]}
-        self._of_batches: dict[str, dict[str, Any]] = {}
+        self._of_batches: dict[str, _Taken] = {}
         for charge in kept:
             if "batch" in charge:
                 self._note(charge["batch"], charge["custom_id"], charge["usage"])
@@ -72,10 +81,8 @@ class Bill:
         asked = charge.asked
         if asked.headers.get("idempotency-key", "") in self._charged:
             return
-        if asked.client_request_id in self.of_batch(asked.batch):
+        if asked.batch and not self._note(asked.batch, asked.client_request_id, charge.usage):
             return
-        if asked.batch:
-            self._note(asked.batch, asked.client_request_id, charge.usage)
         line = charge.line(len(self._lines) + 1)
         if self._fd is not None:
             os.write(self._fd, line + b"\n")  # one write to an appending file: whole, even if we are killed right after
@@ -85,12 +92,18 @@ class Bill:
         self._nano_usd += charge.nano_usd
         self._images += charge.order.n
 
-    def of_batch(self, batch: str) -> Mapping[str, Any]:
-        """What its charged lines used, by custom_id."""
-        return self._of_batches.get(batch, {})
+    def of_batch(self, batch: str) -> Mapping[str, int]:
+        """Tokens of its charged lines, all together."""
+        return self._of_batches.get(batch, _Taken()).tokens
 
-    def _note(self, batch: str, custom_id: str, usage: Mapping[str, object]) -> None:
-        self._of_batches.setdefault(batch, {})[custom_id] = usage
+    def _note(self, batch: str, custom_id: str, usage: Mapping[str, Any]) -> bool:
+        """False where the line was charged before."""
+        taken = self._of_batches.setdefault(batch, _Taken())
+        if custom_id in taken.lines:
+            return False
+        taken.lines.add(custom_id)
+        taken.tokens.update({name: usage[name] for name in ("input_tokens", "output_tokens", "total_tokens")})
+        return True
 
     def totals(self) -> dict[str, object]:
         return {"total_nano_usd": self._nano_usd, "total_usd": self._nano_usd / 1e9, "images": self._images}

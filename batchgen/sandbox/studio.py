@@ -94,11 +94,10 @@ class Counter:
         if not asked.batch:
             self.dialect.lock.admit(asked)
         if self.operation.name == "generate":
-            return self.checked(asked)
-        return await anyio.to_thread.run_sync(self.checked, asked)  # looks at images
+            return self._checked(asked)
+        return await anyio.to_thread.run_sync(self._checked, asked)  # looks at images
 
-    def checked(self, asked: Asked) -> Order:
-        """What a request may say, and the line of a batch likewise; raises Refused."""
+    def _checked(self, asked: Asked) -> Order:
         try:
             given = body.read(asked, self.operation.tables, open_to_more=self.operation.open_to_more)
             model = given.text("model")

@@ -15,14 +15,15 @@ from .conftest import Start
 from .pictures import picture
 
 
-def test_a_batch_lives_and_costs_half(start: Start) -> None:
-    sandbox = start(*SMALL)
+def test_a_batch_lives_and_costs_half_and_takes_nothing_from_the_limits(start: Start) -> None:
+    sandbox = start(*SMALL, "--ipm", "1", "--script", "ok 429")
     with client_of(sandbox) as client:
         batch = create(client, [request(str(n)) for n in range(5)], metadata={"run": "7"})
         done = ended(client, batch)
         output = lines(client, done.output_file_id)
         direct = client.images.generate(model=MODEL, prompt="An otter", quality="low")
     assert (done.status, done.model, done.metadata, done.error_file_id) == ("completed", MODEL, {"run": "7"}, None)
+    assert done.expires_at == done.created_at + 86_400
     assert done.request_counts
     assert done.request_counts.to_dict() == {"total": 5, "completed": 5, "failed": 0}
     assert set(output) == set("01234")
