@@ -23,13 +23,13 @@ from batchgen.sandbox.tasks import Tasks
 from batchgen.sandbox.uploads import Uploads
 
 _PACE = (
-    ("rate", 100.0, "lines a second"),
-    ("validating", 0.0, "seconds"),
-    ("finalizing", 0.0, "seconds"),
-    ("cancelling", 0.0, "seconds"),
-    ("window", 86_400.0, "seconds that 24 hours last"),
-    ("slow", 0.0, "share of the lines that come late"),
-    ("slow-seconds", 0.0, "how late"),
+    ("rate", 100.0, "N", "lines a second, of each batch"),
+    ("validating", 0.0, "SECONDS", "how long that takes"),
+    ("finalizing", 0.0, "SECONDS", "how long that takes"),
+    ("cancelling", 0.0, "SECONDS", "how long lines are still executed"),
+    ("window", 86_400.0, "SECONDS", "how long 24 hours are"),
+    ("slow", 0.0, "SHARE", "of the lines, which come late"),
+    ("slow-seconds", 0.0, "SECONDS", "how late"),
 )
 
 
@@ -138,7 +138,7 @@ def _add_books(parser: argparse.ArgumentParser) -> None:
         "--bill",
         type=Path,
         metavar="FILE",
-        help="a JSON line a charge; goes on where it ended, with .keys, .tasks and .links beside it",
+        help="a JSON line a charge; goes on where it ended, with .keys, .tasks, .links, .batches and more beside it",
     )
     group.add_argument("--fsync-bill", action="store_true", help="the bill survives a power cut too")
     group.add_argument(
@@ -182,12 +182,19 @@ def _add_misbehaviour(parser: argparse.ArgumentParser) -> None:
 def _add_batches(parser: argparse.ArgumentParser) -> None:
     lists = f"Faults: {', '.join(batch_faults.FAULTS)}. Calls: {', '.join(batch_faults.CALLS)}; their faults: "
     group = parser.add_argument_group("batches", lists + ", ".join(batch_faults.CALL_FAULTS))
-    for name, default, meaning in _PACE:
-        group.add_argument(f"--batch-{name}", type=float, default=default, metavar="N", help=meaning)
+    for name, default, unit, meaning in _PACE:
+        told = f"{meaning} (default: {default:g})"
+        group.add_argument(f"--batch-{name}", type=float, default=default, metavar=unit, help=told)
     group.add_argument(
-        "--batch-tokens", type=int, default=0, metavar="N", help="that may wait for a model (default: any)"
+        "--batch-tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="input tokens that may wait for a model (default: any number)",
     )
-    group.add_argument("--batch-tokens-at", choices=("validating", "create"), default="validating")
+    group.add_argument(
+        "--batch-tokens-at", choices=("validating", "create"), default="validating", help="where that is said"
+    )
     group.add_argument("--batch-faults", default="", metavar="'NAME NAME …'", help="a fault a batch, afterwards none")
     calls = "a fault for each such call, afterwards none"
     group.add_argument("--batch-call-faults", default="", metavar="'CALL=NAME …'", help=calls)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from batchgen.sandbox.faults import FAULTS as IMAGE_FAULTS
@@ -98,7 +98,6 @@ def calls(text: str) -> Calls:
     return found
 
 
-def _known(name: str, names: object) -> None:
-    assert isinstance(names, tuple | dict)
+def _known(name: str, names: Collection[str]) -> None:
     if name not in names:
         raise ValueError(f"{name!r} is not one of {', '.join(names)}")

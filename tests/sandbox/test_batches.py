@@ -2,6 +2,7 @@
 
 import io
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from .batching import MODEL, SMALL, client_of, create, ended, lines, request, upload
 from .child import Child
 from .conftest import Start
-from .pictures import picture
+from .pictures import file, picture
 
 
 def test_a_batch_lives_and_costs_half_and_takes_nothing_from_the_limits(start: Start) -> None:
@@ -154,16 +155,27 @@ def test_lines_may_edit_files(start: Start) -> None:
     sandbox = start(*SMALL)
     with client_of(sandbox) as client:
         seen = client.files.create(purpose="vision", file=("a.png", io.BytesIO(picture()), "image/png")).id
+        clear = client.files.create(purpose="vision", file=file("RGBA")).id
+        small = client.files.create(purpose="vision", file=file("RGBA", (16, 16))).id
         text = client.files.create(purpose="user_data", file=("a.txt", b"words")).id
         wrong = upload(client, b"{}")
         asked = [
-            request(name, url="/v1/images/edits", body={"images": [{"file_id": file_id}]})
-            for name, file_id in {"good": seen, "text": text, "purpose": wrong, "none": "file-none"}.items()
+            request(name, url="/v1/images/edits", body={"images": [{"file_id": image}], "mask": {"file_id": mask}})
+            for name, image, mask in (
+                ("good", seen, clear),
+                ("text", text, clear),
+                ("purpose", wrong, clear),
+                ("none", "file-none", clear),
+                ("opaque", seen, seen),
+                ("small", seen, small),
+            )
         ]
         done = ended(client, create(client, asked, endpoint="/v1/images/edits"))
         good, bad = lines(client, done.output_file_id), lines(client, done.error_file_id)
-    assert (set(good), set(bad)) == ({"good"}, {"text", "purpose", "none"})
+    assert (set(good), set(bad)) == ({"good"}, {"text", "purpose", "none", "opaque", "small"})
     assert {line["response"]["status_code"] for line in bad.values()} == {400}
+    (charge,) = sandbox.bill()["charges"]
+    assert (charge["inputs"], charge["mask"]) == ([sha256(picture()).hexdigest()], sha256(picture("RGBA")).hexdigest())
 
 
 @pytest.mark.parametrize(
