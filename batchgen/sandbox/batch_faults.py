@@ -21,12 +21,12 @@ class BatchFault:
     declined: str = ""  # the problem that the provider has with these lines
     write: Callable[[bytes], bytes] = bytes  # what becomes of such a line of the output file
     once: bool = False  # the first line alone
-    late: bool = False
-    empty_errors: bool = False
-    invalid: bool = False
-    dies: bool = False
+    late: bool = False  # its files are told some looks later
+    empty_errors: bool = False  # an error file of no bytes
+    invalid: bool = False  # it fails before anything was executed
+    dies: bool = False  # it fails when half was executed
     keeps: bool = True  # its files are there although it died
-    totals: bool = True
+    totals: bool = True  # it says what it used
 
     def strikes(self, nth: int) -> bool:
         return nth == 0 if self.once else nth % _STRIDE == 0
