@@ -84,11 +84,11 @@ class Desk:
             form = await upload_form.read(
                 call.asked.headers.get("content-type", ""), chunks, target, LARGEST + _OVERHEAD
             )
-            upload = _uploaded(form)
+            return respond(self.uploads.add(_uploaded(form), target).told())
         except (ValueError, OverflowError, Refused) as problem:
-            target.unlink(missing_ok=True)
             raise _unread(problem) from None
-        return respond(self.uploads.add(upload, target).told())
+        finally:
+            target.unlink(missing_ok=True)
 
     async def _files(self, call: "_Asking") -> Answer:
         query = call.asked.query

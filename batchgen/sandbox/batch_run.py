@@ -119,6 +119,8 @@ class Life:
 
     async def _work(self, batch: Batch, order: Sequence[Line], sheets: Sheets) -> str:
         """What the batch becomes next."""
+        if sheets.unmade:  # it had ended when the provider was killed
+            return "cancelled" if batch.status == "cancelling" else "expired"
         fault, begun = FAULTS[batch.fault], time.time()
         done = sheets.written
         left = [(nth, line) for nth, line in enumerate(order) if line.custom_id not in done]

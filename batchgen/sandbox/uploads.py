@@ -1,6 +1,7 @@
 """Files that clients leave with the provider, and those that it makes for them: records, and the bytes on disk."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -72,8 +73,9 @@ class Uploads:
         return self.folder / name
 
     def add(self, upload: Upload, content: Path) -> Upload:
-        """Takes the file at `content`, which must lie in the folder, for its own."""
-        content.rename(self.path(upload.id))
+        """Keeps the bytes at `content`, which must lie in the folder, under a second name: the first may go."""
+        self.path(upload.id).unlink(missing_ok=True)  # of one that a kill kept from being noted
+        os.link(content, self.path(upload.id))
         self._kept[upload.id] = upload
         self._journal.add(asdict(upload))
         return upload

@@ -129,6 +129,29 @@ def test_a_killed_provider_goes_on_from_any_status(start: Start, tmp_path: Path,
             assert set(lines(client, done.error_file_id)) == {"b"}
 
 
+def test_a_kill_between_the_files_of_a_batch_and_its_end_changes_nothing(start: Start, tmp_path: Path) -> None:
+    slow = ("--batch-window", "0.5", "--batch-slow", "0.5", "--batch-slow-seconds", "60")
+    flags = (*SMALL, *slow, "--bill", str(tmp_path / "bill"))
+    first = start(*flags)
+    with client_of(first) as client:
+        before = ended(client, create(client, [request(str(n)) for n in range(20)]))
+        contents = [client.files.content(str(name)).text for name in (before.output_file_id, before.error_file_id)]
+    first.end()
+    journal, files = tmp_path / "bill.batches", tmp_path / "bill.files"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    names = {"input": before.input_file_id, "output": before.output_file_id, "error": before.error_file_id}
+    for kind, name in names.items():
+        (files / f"{before.id}.{kind}").hardlink_to(files / str(name))
+    second = start(*flags)
+    with client_of(second) as client:
+        after = ended(client, client.batches.retrieve(before.id))
+        assert [
+            client.files.content(str(name)).text for name in (after.output_file_id, after.error_file_id)
+        ] == contents
+    assert (after.status, after.request_counts) == ("expired", before.request_counts)
+    assert len(second.bill()["charges"]) == len(contents[0].splitlines())
+
+
 def test_more_batches_an_hour_than_allowed_are_refused(start: Start, tmp_path: Path) -> None:
     flags = (*SMALL, "--bill", str(tmp_path / "bill"))
     first = start(*flags)
