@@ -328,7 +328,8 @@ def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left
     if cap and states[TaskState.TODO]:  # a limit that ended nothing is none
         return Ended(4, f"stopped by {cap}")
     if left.batches and not left.owed:
-        says = f"{count(left.batches, 'batch', 'batches')} of {count(left.batched, 'task')} go on at the provider"
+        batches, tasks = count(left.batches, "batch", "batches"), count(left.batched, "task")
+        says = f"{batches} of {tasks} {'go' if left.batches > 1 else 'goes'} on at the provider"
         return Ended(7, f"{says}: run again to collect, batchgen set RUN cancelled=true ends them")
     if states[TaskState.TODO] or left.short:
         return Ended(7, "interrupted")

@@ -61,6 +61,7 @@ def _totals(db: books.Connection, tallies: Tallies) -> Object:
         "attempts": _with_total(tallies.attempt_states()),
         "cost": _cost(tallies.money(), tallies.spent_on(), books.models(db))
         | {
+            "on_the_way": usd(tallies.on_the_way()[1]),
             "engines": {name: _engine(money) for name, money in tallies.engines().items()},
             "avoided": usd(books.avoided(db) if tasks[TaskState.HELD] else 0),
             "pretend": _pretend(books.lanes(db)) if tallies.attempts else False,
@@ -141,7 +142,8 @@ def summary(told: Object) -> list[str]:
     if cost["answers"] or not (cost["unpriced_attempts"] or cost["high"]):
         source = "of pretend money, from" if cost["pretend"] else "from"
         lines.append(f"Paid          ${cost['paid']:,.4f}  {source} the usage of {count(cost['answers'], 'answer')}")
-    if batch := cost["engines"].get("batch"):
+    batch = cost["engines"].get("batch", {})
+    if batch.get("answers"):
         lines.append(f"By batch      ${batch['paid']:,.4f}  of it, for {count(batch['answers'], 'answer')}")
     if cost["unpriced_attempts"]:
         lines.append(
@@ -149,9 +151,13 @@ def summary(told: Object) -> list[str]:
         )
     if cost["estimated"]:
         lines.append(f"Estimated     ${cost['estimated']:,.4f}  at most, for answers without usage")
-    if cost["unknown"]:
-        lost = count(cost["doubted"], "request")
-        lines.append(f"Perhaps also  ${cost['unknown']:,.4f}  at most, for {lost} without a usable answer")
+    attempts = _map(told["attempts"])
+    away = attempts["sending"] + attempts["accepted"]
+    if away:
+        lines.append(f"On the way    ${cost['on_the_way']:,.4f}  at most, for {count(away, 'request')}")
+    if lost := round(cost["unknown"] - cost["on_the_way"], 9):
+        requests = count(cost["doubted"] - away, "request")
+        lines.append(f"Perhaps also  ${lost:,.4f}  at most, for {requests} without a usable answer")
     if cost["avoided"]:
         lines.append(f"Avoided       ${cost['avoided']:,.4f}  at most, by not sending again what is held")
     gone = sum(_map(told["not_wanted"]).values())

@@ -36,11 +36,12 @@ CONTRACT: dict[str, object] = {
     "cost": {
         "currency": str,
         "prices_as_of": str,
-        **dict.fromkeys(("paid", "estimated", "unknown", "low", "high", "avoided"), float),
+        **dict.fromkeys(("paid", "estimated", "unknown", "low", "high", "avoided", "on_the_way"), float),
         "unpriced_attempts": int,
         "answers": int,
         "doubted": int,
         "pretend": bool,
+        "engines": dict,
         "spent_on": dict.fromkeys(("kept", "replaced", "dropped", "unusable"), float),
     },
     "groups": list,
