@@ -100,6 +100,7 @@ class Glance:
             "set": worker.standing.changes,
             "budget": self._budget(worker),
             "waits": [f"{each['lane']}: {Wait(**each)}" for each in worker.waits],
+            "batches": [*worker.handed_over],
             "pace": [f"{lane.lane}: {lane}" for lane in lanes],
             "changes": sorted((at, f"{lane.lane}: {what}") for lane in lanes for at, what in lane.changes),
             "newest": [{**exhibit.image(each, {}), "task": each.task} for each in new],

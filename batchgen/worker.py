@@ -2,12 +2,13 @@
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from batchgen import books, control, report
 from batchgen.folder import Folder
+from batchgen.text import count
 from batchgen.verify import working
 
 
@@ -42,6 +43,15 @@ class Worker:
         return json.loads(str(self.row[what])) if self.row and self.at_work else []
 
     @property
+    def handed_over(self) -> Iterator[str]:
+        """The batches that are open, how far each is by its provider's last word."""
+        open_ = [each for each in self.batches if each["state"] != "over"]
+        if open_:
+            done, total = (sum(int(str(each[name])) for each in open_) for name in ("completed", "tasks"))
+            yield f"{count(len(open_), 'batch', 'batches')} open, {done:,} of {count(total, 'task')} made"
+        yield from (f"{each['handle'] or 'not created yet'}  {_far(each)}" for each in open_)
+
+    @property
     def state(self) -> str:
         """Whether it runs, and how it ended, in words."""
         row = self.row
@@ -53,3 +63,13 @@ class Worker:
         if row["host"] != socket.gethostname():
             return f"running or cut off ({where})"
         return f"running ({where})" if self.at_work else f"cut off ({where}): batchgen run goes on with it"
+
+
+def _far(batch: books.Row) -> str:
+    failed = f", {batch['failed']:,} failed" if batch["failed"] else ""
+    told = [f"{batch['status'] or batch['state']}, {batch['completed']:,} of {batch['tasks']:,} made{failed}"]
+    since = batch["created_at"] or batch["drafted_at"]
+    told.append(f"begun {report.moment(since)}")
+    told += [f"expires {report.moment(batch['expires_at'])}"] if batch["expires_at"] else []
+    told += [f"seen {report.moment(batch['looked_at'])}"] if batch["looked_at"] else []
+    return " · ".join(told)

@@ -222,9 +222,7 @@ def test_p11_an_abort_in_a_codec_is_a_kill(bad: Start) -> None:
     assert world.attempts().count("unknown") <= 4, "no more than were on their way"
 
 
-@pytest.mark.parametrize(
-    "where", ["job.drive", "ledger.Ledger.start", "hold.open_folder", "lane.Lane.__aenter__"]
-)
+@pytest.mark.parametrize("where", ["job.drive", "ledger.Ledger.start", "hold.open_folder", "lane.Lane.__aenter__"])
 def test_p12_an_error_between_opening_and_closing_ends_the_process(world: World, where: str) -> None:
     """An open connection's thread would keep it alive for ever; the timeout is far beyond what an end takes."""
     opened = "from batchgen import hold, job, lane, ledger"

@@ -1,7 +1,7 @@
 """batchgen status: how far a run is."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from batchgen import report
-from batchgen.books import Row
 from batchgen.commands import options
 from batchgen.errors import UsageError
 from batchgen.folder import Folder, find
@@ -97,7 +96,7 @@ class Look:
         yield from map(clean, report.summary(self.told))
         if standing.paused:
             yield f"Paused        {self._open()}"
-        yield from map(clean, handed_over(self.worker.batches))
+        yield from map(clean, handed_over(self.worker))
         if standing.changes:
             yield clean(f"Set           {'; '.join(standing.changes)}")
         if self.worker.at_work:
@@ -116,26 +115,12 @@ class Look:
         return f"{count(attempts['sending'], 'request')} still open; batchgen set RUN paused=false goes on"
 
 
-def handed_over(batches: Sequence[Row]) -> Iterator[str]:
-    """The batches that are open, how far each is by its provider's last word, and what was odd about others."""
-    open_ = [each for each in batches if each["state"] != "over"]
-    if open_:
-        done, total = (sum(int(str(each[name])) for each in open_) for name in ("completed", "tasks"))
-        yield f"Batches       {count(len(open_), 'batch', 'batches')} open, {done:,} of {count(total, 'task')} made"
-    for each in open_:
-        yield f"              {each['handle'] or 'not created yet'}  {_far(each)}"
-    odd = [each for each in batches if each["note"]]
+def handed_over(worker: Worker) -> Iterator[str]:
+    """The batches that are open, and what was odd about others."""
+    for nth, each in enumerate(worker.handed_over):
+        yield f"{'' if nth else 'Batches':14}{each}"
+    odd = [each for each in worker.batches if each["note"]]
     yield from (f"Note          {each['handle'] or 'a batch'}: {each['note']}" for each in odd[-NOTES_MOST:])
-
-
-def _far(batch: Row) -> str:
-    failed = f", {batch['failed']:,} failed" if batch["failed"] else ""
-    told = [f"{batch['status'] or batch['state']}, {batch['completed']:,} of {batch['tasks']:,} made{failed}"]
-    since = batch["created_at"] or batch["drafted_at"]
-    told.append(f"begun {report.moment(since)}")
-    told += [f"expires {report.moment(batch['expires_at'])}"] if batch["expires_at"] else []
-    told += [f"seen {report.moment(batch['looked_at'])}"] if batch["looked_at"] else []
-    return " · ".join(told)
 
 
 def noted(worker: Worker) -> Iterator[str]:

@@ -91,6 +91,7 @@ function showWork(now) {
   const lines = [];
   const say = (name, ...texts) => texts.length && lines.push(make("dt", {}, name), make("dd", {}, texts.map((text) => words(brief(text, BACKLOG), "p"))));
   say("Pace", ...now.pace);
+  say("Batches", ...now.batches);
   say("Waits", ...now.waits);
   say("Set", ...now.set);
   say("Throttle", ...now.changes.slice(-6).reverse().map(([at, what]) => `${at.slice(11, 19)} UTC ${what}`));
