@@ -48,7 +48,8 @@ class Lookout:
     def _stalls(self, now: float) -> bool:
         """Whether nothing comes of what is to do, though nobody wants it so; once until something does."""
         progress = self.progress
-        idle = progress.paused or progress.draining or not progress.states[TaskState.TODO]
+        away = progress.draining or progress.handed_over  # a batch may take a day
+        idle = progress.paused or away or not progress.states[TaskState.TODO]
         if idle or progress.over != self._over or all(lane.blocked for lane in progress.lanes):
             self._over, self.since, self._stalled = progress.over, now, False
             return False

@@ -388,6 +388,20 @@ def test_a_run_is_stalled_when_nothing_ends_for_long_and_again_only_after_someth
     looking(body, tmp_path)
 
 
+async def test_a_run_whose_batches_take_a_day_is_not_stalled(bad: Start) -> None:
+    world = bad("--batch-rate", "0.1")
+    job = world.job(provider=world.provider(batch={"poll": 0.05}), engine="batch", prompts=many(3))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(job.run)
+        with anyio.fail_after(20):
+            while "of 3 made" not in job.progress.handed_over:
+                await anyio.sleep(0.02)
+        assert events(Lookout(job.progress, 1.0, 0.0), 9 * STALLED) == []
+        job.drain()
+    assert job.ended
+    assert job.ended.exit_code == 7
+
+
 def test_a_run_that_may_take_its_time_or_has_nothing_to_do_is_not_stalled(tmp_path: Path) -> None:
     def body(lookout: Lookout, progress: Progress, one: Lane) -> None:
         lookout.timeout = STALLED
