@@ -388,6 +388,7 @@ def test_a_run_is_stalled_when_nothing_ends_for_long_and_again_only_after_someth
     looking(body, tmp_path)
 
 
+@pytest.mark.anyio
 async def test_a_run_whose_batches_take_a_day_is_not_stalled(bad: Start) -> None:
     world = bad("--batch-rate", "0.1")
     job = world.job(provider=world.provider(batch={"poll": 0.05}), engine="batch", prompts=many(3))
