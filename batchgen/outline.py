@@ -7,7 +7,7 @@ from batchgen.costs import Money
 from batchgen.deadline import clock
 from batchgen.forecast import Group, Host, Plan, Way, size
 from batchgen.report import SCHEMA_VERSION, Object, Table, usd
-from batchgen.text import count
+from batchgen.text import count, duration
 
 
 def build(plan: Plan) -> Object:
@@ -199,10 +199,3 @@ def _door(host: Host) -> str:
         return f"{host.provider}: the sandbox on this machine, no key"
     key = f"with the key in {host.key}" + ("" if host.key_is_set else " (not set: export it)") if host.key else "no key"
     return f"{host.provider}: {host.origin}, {key}"
-
-
-def duration(seconds: float) -> str:
-    """Time for people."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -12,6 +12,13 @@ def count(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
+def duration(seconds: float) -> str:
+    """Time for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 def clean(text: object) -> str:
     """One line without control characters."""
     return CONTROL.sub("", SPACE.sub(" ", str(text)))

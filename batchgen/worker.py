@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchgen import books, control, report
+from batchgen import books, control, records, report
 from batchgen.folder import Folder
-from batchgen.text import count
+from batchgen.text import count, duration
 from batchgen.verify import working
 
 
@@ -69,7 +69,7 @@ def _far(batch: books.Row) -> str:
     failed = f", {batch['failed']:,} failed" if batch["failed"] else ""
     told = [f"{batch['status'] or batch['state']}, {batch['completed']:,} of {batch['tasks']:,} made{failed}"]
     since = batch["created_at"] or batch["drafted_at"]
-    told.append(f"begun {report.moment(since)}")
+    told.append(f"begun {duration(records.age(str(since)))} ago")
     told += [f"expires {report.moment(batch['expires_at'])}"] if batch["expires_at"] else []
     told += [f"seen {report.moment(batch['looked_at'])}"] if batch["looked_at"] else []
     return " · ".join(told)

@@ -394,9 +394,7 @@ async def test_a_run_whose_batches_take_a_day_is_not_stalled(bad: Start) -> None
     job = world.job(provider=world.provider(batch={"poll": 0.05}), engine="batch", prompts=many(3))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(job.run)
-        with anyio.fail_after(20):
-            while "of 3 made" not in job.progress.handed_over:
-                await anyio.sleep(0.02)
+        await anyio.to_thread.run_sync(eventually, lambda: "of 3 made" in job.progress.handed_over)
         assert events(Lookout(job.progress, 1.0, 0.0), 9 * STALLED) == []
         job.drain()
     assert job.ended

@@ -17,9 +17,8 @@ from batchgen.consent import usd as dollars
 from batchgen.deadline import Deadline, clock
 from batchgen.job import Ended, Job
 from batchgen.offer import Offer, Wish
-from batchgen.outline import duration
 from batchgen.task import TaskState
-from batchgen.text import count
+from batchgen.text import count, duration
 
 EVERY, EVERY_LINE = 0.2, 60.0  # seconds
 WINDOW = 30.0  # seconds over which the rate is taken
@@ -74,7 +73,7 @@ class Watch:
         """images/s, time left, money, and what waits."""
         progress, rate = self._job.progress, self._rate()
         left = progress.total - progress.over
-        parts = [f"{rate:.1f} images/s"]
+        parts = [f"{rate:.1f} images/s"] if rate or not progress.handed_over else []
         if progress.paused:
             parts.append("paused")
         elif rate and left:
