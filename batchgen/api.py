@@ -28,13 +28,14 @@ Rows = Sequence[str | Mapping[str, object]]
 class Options(TypedDict, total=False):
     """`rows`: prompts, or mappings of variables; they take the place of standard input, a source `file: "-"`, or of
     `prompts` where a mapping has none. `budget`: USD for the whole job, ever. `sample`: only so many tasks, spread over
-    all combinations. `sandbox`: rehearse. `runs`: the folder of run folders. `settings` go before the manifest, by
-    dotted key. `trust_hosts` may be given keys.
+    all combinations. `engine`: `local`, or `batch`. `sandbox`: rehearse. `runs`: the folder of run folders. `settings`
+    go before the manifest, by dotted key. `trust_hosts` may be given keys.
     """
 
     rows: Rows | None
     budget: float | None
     sample: int | None
+    engine: str | None
     sandbox: bool
     runs: str | PathLike[str] | None
     settings: Mapping[str, object]
@@ -187,6 +188,7 @@ def _wish(job: Job, options: Options) -> Wish:
         raise UsageError(f"sample: {sample!r} is not a number of tasks")
     rows, budget, runs = options.get("rows"), options.get("budget"), options.get("runs")
     overrides = dict(options.get("settings", {})) | ({} if budget is None else {"limits.budget": budget})
+    overrides |= {"engine": engine} if (engine := options.get("engine")) else {}
     stdin = None if rows is None else _feed(rows)
     rehearse, trusted = options.get("sandbox", False), frozenset(options.get("trust_hosts", ()))
     setup = Setup(overrides=overrides, trust_hosts=trusted, rehearse=rehearse, stdin=stdin)
