@@ -9,13 +9,13 @@ QUICK = {"poll": 0.05}
 """Half a minute would pass between two looks, else."""
 
 
-def batched(world: World, most: int | None = None, **changes: object) -> dict[str, Any]:
+def batched(world: World, most: int | None = None, **changes: Any) -> dict[str, Any]:
     """What makes a run of `world` one by batches, of so many lines at most."""
-    rules = {**QUICK, **({"lines_most": most} if most else {})}
+    rules: dict[str, object] = {**QUICK, **({"lines_most": most} if most else {})}
     return {"provider": world.provider(batch=rules), "engine": "batch", **changes}
 
 
-def local(world: World, **changes: object) -> dict[str, Any]:
+def local(world: World, **changes: Any) -> dict[str, Any]:
     """The same by the local engine: its provider could take batches, too."""
     return batched(world, **{"engine": "local", **changes})
 

@@ -1,7 +1,6 @@
 """Runs by the provider's Batch API: at half price, to the nano-dollar; nothing twice, and nothing left lying there."""
 
 import io
-import os
 import signal
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,14 +9,14 @@ from typing import Any
 import anyio
 import PIL.Image
 import pytest
-from batched import QUICK, batched, kept, local, requests
+from batched import batched, kept, local, requests
 from conftest import Start
 from world import HERON, OTTER, World, eventually, many
 
-from batchgen import catalog, costs
+from batchgen import costs
 from batchgen.job import Job
 
-MIXED = {"prompts": ["An otter [moderated]", *many(3)], "matrix": {"quality": ["low", "medium"], "n": [1, 2]}}
+MIXED: dict[str, Any] = {"prompts": ["An otter [moderated]", *many(3)], "matrix": {"quality": ["low", "medium"], "n": [1, 2]}}
 SLOW = ("--batch-rate", "0.0001")
 """So slow that a batch makes its first line at once, and no other."""
 WITH_THE_PROVIDER = (
@@ -114,7 +113,8 @@ def high(world: World) -> int:
         (part.variant, job._order.manifest.providers[part.variant.provider]) for part in job._order.plan.survey.parts
     ]
     quote = costs.quoted(variant, provider)
-    assert quote and provider.batch
+    assert quote
+    assert provider.batch
     return quote.of(len(many(1)[0].encode())).at(provider.batch.share).high
 
 
@@ -141,7 +141,7 @@ def hole() -> bytes:
     return out.getvalue()
 
 
-def edits(world: World, count: int = 3, **changes: object) -> dict[str, Any]:
+def edits(world: World, count: int = 3, **changes: Any) -> dict[str, Any]:
     """A manifest of so many edits; the first two photos are the same."""
     for n in range(count):
         (world.folder / f"{n}.png").write_bytes(picture(shade=max(n, 1)))
@@ -208,7 +208,7 @@ async def drained(job: Job) -> Any:
         async def drain() -> None:
             await job.started.wait()
             while not (desks := job.progress.desks) or not all(at_work(desk.seen.values()) for desk in desks):
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.01)  # noqa: ASYNC110 - a run says by no event how far a batch is
             job.drain()
 
         tasks.start_soon(drain)

@@ -1,0 +1,225 @@
+"""Everything that goes wrong with batches, and what the books make of it: the bill lies within them, each time."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+from batched import batched, kept, local
+from conftest import Start
+from test_batch import edits, recalled
+from world import World, many
+
+from batchgen import limits
+
+AMPLE = {"duplicate_allowance": 5}
+NOTHING_TWICE = {"on_unknown": "hold", "duplicate_allowance": 0}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first wait after a failure takes no second."""
+    monkeypatch.setattr(limits, "BACKOFF_LEAST", 0.02)
+
+
+def attempts(world: World) -> Counter[str]:
+    return Counter(world.attempts())
+
+
+def notes(world: World) -> str:
+    return "; ".join(note for (note,) in world.rows("SELECT note FROM batches ORDER BY seq"))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What befalls the first batch of six; `struck` of its attempts end in `state`, and are bought again.
+
+    With `unsure` something of the bill is only estimated. `note` is what a person is told of it.
+    """
+
+    fault: str
+    sentence: str
+    struck: int = 0
+    state: str = ""
+    tries: int = 6
+    note: str = ""
+    unsure: bool = False
+
+
+CASES = (
+    Case("missing", "lines that are in no file are perhaps paid", 2, "unknown", 8),
+    Case("duplicate", "a line that comes twice counts once", note="2 lines that came twice: the first one counts"),
+    Case("foreign", "a line of somebody else is not looked at", note="1 lines of requests that are not ours"),
+    Case("torn", "a line that is torn is paid and unusable", 1, "unusable", 7),
+    Case("late-files", "files that are named late are waited for"),
+    Case("empty-errors", "a file of errors without any is no trouble"),
+    Case("invalid", "a batch that fails before it began has cost no try", 6, "rejected"),
+    Case("dies", "what a batch made before it failed is kept, the rest has cost no try", 3, "rejected"),
+    Case("dies-empty", "a batch that fails and leaves no files has perhaps made any of it", 6, "unknown", 12),
+    Case("line-500", "a line that fails at the provider is tried again", 2, "rejected", 8),
+    Case("line-429", "a line that came too fast has cost no try", 2, "rejected"),
+    Case("no-totals", "a batch without a sum of its usage is no trouble"),
+    Case("nousage", "a line without usage is paid within bounds", unsure=True),
+    Case("badusage", "a line with absurd usage is paid within bounds", unsure=True),
+    Case("badpng", "a picture that is cut off is paid and unusable", 2, "unusable", 8),
+    Case("noiend", "a picture without an end is paid and unusable", 2, "unusable", 8),
+    Case("junk64", "base64 that is none is paid and unusable", 2, "unusable", 8),
+    Case("nodata", "a line without a picture is paid and unusable", 2, "unusable", 8),
+    Case("wrongformat", "a picture in another format than was asked for is a picture"),
+    Case("two", "one picture more than was asked for is no trouble"),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.sentence.replace(" ", "-"))
+def test_whatever_befalls_a_batch_all_is_made_in_the_end_and_the_books_hold_the_bill(case: Case, bad: Start) -> None:
+    world = bad("--batch-faults", case.fault)
+    assert world.run(**batched(world, prompts=many(6), retry=AMPLE)).exit_code == 0
+    assert world.states() == {"done": 6}
+    assert attempts(world) == Counter({"paid": 6}) + Counter({case.state: case.struck})
+    assert len(kept(world).batches) == 1 + bool(case.struck)
+    assert world.rows("SELECT sum(tries) FROM tasks") == [(case.tries,)]
+    assert case.note in notes(world)
+    assert kept(world).left == []
+    if case.unsure or case.state in ("unknown", "unusable"):
+        world.check_books()
+    else:
+        world.check_equal_to_the_bill()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.state in ("unknown", "unusable")], ids=lambda case: case.fault)
+def test_what_is_perhaps_paid_is_never_bought_twice_where_that_is_not_allowed(case: Case, bad: Start) -> None:
+    world = bad("--batch-faults", case.fault)
+    ended = world.run(**batched(world, prompts=many(6), retry=NOTHING_TWICE))
+    assert (ended.exit_code, ended.reason) == (3, f"{case.struck} held")
+    assert Counter(world.states()) == Counter({"done": 6 - case.struck}) + Counter({"held": case.struck})
+    assert len(kept(world).batches) == 1
+    world.check_books()
+
+
+def test_nothing_is_bought_twice_beyond_the_allowance(bad: Start) -> None:
+    world = bad("--batch-faults", "missing")
+    ended = world.run(**batched(world, prompts=many(6), retry={"duplicate_allowance": 0.004}))
+    assert (ended.exit_code, world.states(), attempts(world)["unknown"]) == (3, {"done": 5, "held": 1}, 2)
+    world.check_books()
+
+
+def test_a_batch_of_which_every_line_is_refused_leaves_no_output_and_that_is_all_right(bad: Start) -> None:
+    world = bad()
+    ended = world.run(**batched(world, prompts=[f"{prompt} [moderated]" for prompt in many(3)]))
+    assert (ended.exit_code, world.states(), attempts(world)) == (3, {"refused": 3}, {"rejected": 3})
+    assert [each["output_file_id"] for each in kept(world).batches] == [None]
+    world.check_equal_to_the_bill()
+
+
+# ended before its time
+
+
+def test_what_an_expired_batch_made_is_kept_and_paid_and_the_rest_is_tried_again(bad: Start) -> None:
+    world = bad("--batch-rate", "0.0001", "--batch-window", "0.4")
+    assert world.run(**batched(world, prompts=many(2))).exit_code == 0
+    assert [each["status"] for each in kept(world).batches] == ["expired", "completed"]
+    assert world.rows("SELECT code FROM attempts WHERE state = 'rejected'") == [("batch_expired",)]
+    world.check_equal_to_the_bill()
+
+
+def test_what_is_never_made_in_time_fails_after_its_tries(bad: Start) -> None:
+    world = bad("--batch-rate", "0.0001", "--batch-window", "0.3")
+    ended = world.run(**batched(world, prompts=many(3), retry={"attempts": 1}))
+    assert (ended.exit_code, world.states()) == (3, {"done": 1, "failed": 2})
+    world.check_equal_to_the_bill()
+
+
+def test_what_a_batch_made_that_somebody_cancelled_is_kept_and_the_rest_is_bought_anew(bad: Start) -> None:
+    world = bad("--batch-rate", "0.0001")
+    job = world.job(**batched(world, prompts=many(2)))
+
+    async def whole() -> int:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel)
+            return (await job.run()).exit_code
+
+    async def cancel() -> None:
+        while not await anyio.to_thread.run_sync(world.charges):
+            await anyio.sleep(0.02)
+        (batch,) = kept(world).batches
+        world.sandbox.post(f"v1/batches/{batch['id']}/cancel")
+
+    assert anyio.run(whole) == 0
+    assert [each["status"] for each in kept(world).batches] == ["cancelled", "completed"]
+    assert world.rows("SELECT sum(tries) FROM tasks") == [(2,)]
+    world.check_equal_to_the_bill()
+
+
+# more than the provider takes
+
+
+@pytest.mark.parametrize("when", ["validating", "create"])
+def test_where_too_many_tokens_wait_smaller_batches_follow_until_all_is_made(when: str, bad: Start) -> None:
+    world = bad("--batch-tokens", "40", "--batch-tokens-at", when)
+    assert world.run(**batched(world, prompts=many(12))).exit_code == 0
+    assert world.states() == {"done": 12}
+    assert world.rows("SELECT sum(tries) FROM tasks") == [(12,)]
+    assert world.rows("SELECT count(*) FROM batches WHERE tokens_most IS NOT NULL") == [(1,)], "once told, it is known"
+    assert kept(world).left == []
+    world.check_equal_to_the_bill()
+
+
+def test_without_credit_a_batch_waits_with_its_file_for_the_run_after_it_is_there_again(bad: Start) -> None:
+    world = bad("--batch-call-faults", "create=billing")
+    ended = world.run(**batched(world, prompts=many(3)))
+    assert ended.exit_code == 5
+    assert "Add credit" in ended.reason
+    assert (kept(world).batches, len(kept(world).left)) == ([], 1)
+    assert world.run(**batched(world, prompts=many(3))).exit_code == 0
+    assert (len(kept(world).batches), len(kept(world).handed("batch")), kept(world).left) == (1, 1, [])
+    world.check_equal_to_the_bill()
+
+
+# calls that go wrong
+
+CALLS = ("upload", "create", "batch", "content", "delete", "files")
+SUDDEN = ("cut", "cut-before", "500")
+HINTED = ("429", "503")
+
+
+@pytest.mark.parametrize("faults", [SUDDEN, HINTED], ids="-".join)
+@pytest.mark.parametrize("call", CALLS)
+def test_whatever_becomes_of_a_call_one_batch_is_bought_and_collected(
+    call: str, faults: tuple[str, ...], bad: Start
+) -> None:
+    world = bad("--batch-call-faults", " ".join(f"{call}={fault}" for fault in faults))
+    assert world.run(**edits(world, 2)).exit_code == 0
+    assert (world.states(), len(kept(world).batches)) == ({"done": 2}, 1)
+    world.check_equal_to_the_bill()
+
+
+@pytest.mark.parametrize("fault", SUDDEN)
+def test_a_batch_whose_creation_was_not_answered_is_found_by_its_mark(fault: str, bad: Start) -> None:
+    world = bad("--batch-call-faults", f"create=cut batches={fault}")
+    assert world.run(**batched(world, prompts=many(2))).exit_code == 0
+    assert len(kept(world).batches) == 1
+    world.check_equal_to_the_bill()
+
+
+@pytest.mark.parametrize("fault", [*SUDDEN, *HINTED])
+def test_a_batch_is_ended_though_that_call_goes_wrong(fault: str, bad: Start) -> None:
+    world = bad("--batch-rate", "0.0001", "--batch-call-faults", f"cancel={fault}")
+    manifest = batched(world, prompts=many(2))
+    ended = recalled(world, manifest)
+    assert ended.exit_code == 7
+    world.check_books()
+
+
+@pytest.mark.parametrize("fault", ["truncate", "norange", "garbage"])
+def test_an_answer_that_comes_by_halves_or_whole_or_as_garbage_is_read_in_the_end(fault: str, bad: Start) -> None:
+    world = bad("--batch-call-faults", f"content={fault}")
+    assert world.run(**batched(world, prompts=many(3))).exit_code == 0
+    assert attempts(world) == {"paid": 3}
+    world.check_equal_to_the_bill()
+
+
+def test_a_provider_that_gives_files_whole_or_not_at_all_is_read_as_well(bad: Start) -> None:
+    world = bad("--no-ranges")
+    assert world.run(**batched(world, prompts=many(3))).exit_code == 0
+    world.check_equal_to_the_bill()
