@@ -229,10 +229,14 @@ class BatchBook:
         return await self._write(work)
 
     async def room(self, lane: str, model: str) -> tuple[int | None, int]:
-        """How many tokens may be enqueued for a model, as was told last (None: never), and how many are."""
+        """How many tokens may be enqueued for a model (None: that was never told), and how many are.
+
+        A quarter more than was told last for each batch that came through since, up to the most that was ever told.
+        """
         told = (
-            "SELECT tokens_most FROM batches WHERE lane = ? AND model = ? AND tokens_most IS NOT NULL"
-            " ORDER BY seq DESC LIMIT 1"
+            "SELECT min(max(tokens_most) OVER (), tokens_most + tokens_most * (SELECT count(*) FROM batches c"
+            " WHERE c.lane = b.lane AND c.model = b.model AND c.seq > b.seq AND c.completed > 0) / 4) FROM batches b"
+            " WHERE lane = ? AND model = ? AND tokens_most IS NOT NULL ORDER BY seq DESC LIMIT 1"
         )
         used = "SELECT coalesce(sum(tokens), 0) FROM batches WHERE lane = ? AND model = ? AND state <> 'over'"
 

@@ -16,7 +16,7 @@ from batchgen.clerk import Clerk
 from batchgen.collect import Collection
 from batchgen.counter import Counter
 from batchgen.dialects.base import NO_CREDIT, Spoken
-from batchgen.errors import Blocked, Busy, ProviderError, Rejected, Transient, Unknown
+from batchgen.errors import Blocked, ProviderError, Rejected, Transient, Unknown
 from batchgen.generate import Buyer
 from batchgen.limits import backoff
 from batchgen.task import Task
@@ -26,7 +26,7 @@ from batchgen.turn import Stopped
 TASKS_MOST = 1_000  # of a batch: what comes back at a time, and what is lost at a time where one expires
 LINE = 2_000  # bytes of a line beside its prompt
 TOO_MANY = "token_limit_exceeded"
-LIMIT = re.compile(r"Limit: ([0-9][0-9,]*)")
+LIMIT = re.compile(r"Limit: ([0-9][0-9,]{0,20})")
 PASSING = frozenset({"", "server_error"})  # codes of what goes by itself
 CANCELLING = "cancelling"
 TWICE = "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice"
@@ -134,14 +134,10 @@ class Desk:
                     self.buyer.purse.part(await self._book.load(batch))
 
     async def _through(self, batch: Batch) -> None:
-        if batch.state is BatchState.CREATING and (look := await self._counter.find(batch)):
-            batch = await self._book.opened(batch, look)
-        elif batch.state is not BatchState.OPEN:
-            created = await self._handed_over(batch)
-            if created is None:
-                return
-            batch = created
-        look = await self._ended(batch)
+        created = await self._handed_over(batch)
+        if created is None:
+            return
+        look = await self._ended(batch := created)
         batch = await self._book.seen(batch, look)
         for twin in await self._counter.twins(batch) if batch.id in self._doubtful else ():
             log.warning("batch %s: %s", batch.handle, TWICE.format(twin))
@@ -159,14 +155,16 @@ class Desk:
         """Its lines uploaded, itself created; None where nothing came of that, and its tasks are queued again."""
         tries = 0
         try:
-            while True:
+            while batch.state is not BatchState.OPEN:
                 try:
-                    self._check()
-                    batch = batch if batch.input else await self._clerk.hand_over(batch, self.buyer.collect)
+                    if batch.state is BatchState.CREATING:
+                        batch = await self._found(batch)
+                        continue
+                    batch = await self._filed(batch)
                     if not batch.input:  # none of its tasks can be sent
                         await self._dissolve(batch, "unsent", "empty", "nothing is left of it")
                         return None
-                    return await self._book.opened(batch, await self._created(batch))
+                    batch = await self._created(batch)
                 except (Transient, Blocked) as error:
                     if isinstance(error, Blocked) and not self._lane.patient:
                         raise
@@ -174,35 +172,50 @@ class Desk:
                     wait = backoff(tries, error.retry_after, self._lane.chance)
                     await self._counter.rest(batch, wait, f"POST batches: {error.code}")
         except Stopped:
-            await self._dissolve(batch, "unsent", "withdrawn", "the run was told to end before it was created")
+            if batch.state is BatchState.DRAFTED:  # else it is perhaps bought: the next run looks for it
+                await self._dissolve(batch, "unsent", "withdrawn", "the run was told to end before it was created")
             raise
         except Rejected as error:
-            if error.code != TOO_MANY:
-                raise
-            await self._too_many(batch, "unsent", str(error))
+            await self._declined(batch, error)
             return None
+        return batch
 
-    def _check(self) -> None:
+    async def _filed(self, batch: Batch) -> Batch:
+        """Its lines handed over, where they are not yet; Stopped where nothing more is to be bought."""
         if self._lane.stopped or self.ending:
             raise Stopped
+        return batch if batch.input else await self._clerk.hand_over(batch, self.buyer.collect)
 
-    async def _created(self, batch: Batch) -> Look:
-        """The provider's batch. That it is asked for is written down before; Busy where that came to nothing."""
+    async def _created(self, batch: Batch) -> Batch:
+        """As the provider has it, or perhaps has it. That it is asked for is written down before."""
         provider = self._lane.provider
         intake = provider.intake(batch.operation)
-        await self._book.creating(batch, perhaps=True)
+        perhaps = await self._book.creating(batch, perhaps=True)
         try:
-            return await self._counter.create(batch, api.endpoint(intake.path if intake else provider.generate))
+            look = await self._counter.create(batch, api.endpoint(intake.path if intake else provider.generate))
         except Unknown as error:
             log.info("batch %s: %s", batch.id, error)
-            if look := await self._counter.find(batch):
-                return look
-            self._doubtful.add(batch.id)
-            await self._book.creating(batch, perhaps=False)
-            raise Busy(str(error), code=error.code) from None
-        except ProviderError:
+            return perhaps
+        except (ProviderError, Stopped):
             await self._book.creating(batch, perhaps=False)
             raise
+        return await self._book.opened(batch, look)
+
+    async def _found(self, batch: Batch) -> Batch:
+        """As the provider has it; to be created again where it is nowhere to be seen."""
+        if look := await self._counter.find(batch):
+            return await self._book.opened(batch, look)
+        self._doubtful.add(batch.id)
+        return await self._book.creating(batch, perhaps=False)
+
+    async def _declined(self, batch: Batch, error: Rejected) -> None:
+        """Nothing was created, and would not be if it was asked for again."""
+        if error.code == TOO_MANY:
+            await self._too_many(batch, "unsent", str(error))
+            await self._counter.delete(batch.input)
+        else:
+            await self._dissolve(batch, "unsent", error.code, str(error))
+            raise error
 
     async def _ended(self, batch: Batch) -> Look:
         """How it was when it ended, with the names of its files: they may be late."""
@@ -255,9 +268,14 @@ class Desk:
                     await self.buyer.collect(attempt, Rejected(bad[line].message, code=bad[line].code))
 
     async def _too_many(self, batch: Batch, state: str, words: str) -> None:
-        """More than the provider lets wait at a time: smaller batches, when others are over."""
+        """More than the provider lets wait at a time: smaller batches, when others are over.
+
+        Where it should have had room it counts otherwise than we do, or others use its queue: half as much is tried.
+        """
         found = LIMIT.search(words)
-        most = int(found[1].replace(",", "")) if found else int(batch.tokens / 2 / ROOMY)
+        said = int(found[1].replace(",", "")) if found else 0
+        waiting = sum(each.batch.tokens for each in self.seen.values() if each.batch.model == batch.model)
+        most = said if waiting > said * ROOMY > 0 else int(batch.tokens / 2 / ROOMY)
         self._vain += 1
         await self._dissolve(batch, state, TOO_MANY, words, most)
 
