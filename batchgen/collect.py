@@ -154,7 +154,8 @@ class Collection:
     async def _fate(self) -> ProviderError:
         look = self.look
         answered, failed = await self.book.answers(self.batch)
-        if look.total and look.completed <= answered and look.failed <= failed:
+        counted = look.total or not (look.output or look.errors or look.status == "completed")
+        if counted and look.completed <= answered and look.failed <= failed:
             kind = Transient if look.status == "expired" else Busy
             return kind(f"the batch was over ({look.status}) before it was begun", code=f"batch_{look.status}")
         return Unknown("it is in neither of the files that the batch left", code="missing_line")
