@@ -16,7 +16,10 @@ from world import HERON, OTTER, World, eventually, many
 from batchgen import costs
 from batchgen.job import Job
 
-MIXED: dict[str, Any] = {"prompts": ["An otter [moderated]", *many(3)], "matrix": {"quality": ["low", "medium"], "n": [1, 2]}}
+MIXED: dict[str, Any] = {
+    "prompts": ["An otter [moderated]", *many(3)],
+    "matrix": {"quality": ["low", "medium"], "n": [1, 2]},
+}
 SLOW = ("--batch-rate", "0.0001")
 """So slow that a batch makes its first line at once, and no other."""
 WITH_THE_PROVIDER = (
@@ -207,15 +210,16 @@ async def drained(job: Job) -> Any:
 
         async def drain() -> None:
             await job.started.wait()
-            while not (desks := job.progress.desks) or not all(at_work(desk.seen.values()) for desk in desks):
-                await anyio.sleep(0.01)  # noqa: ASYNC110 - a run says by no event how far a batch is
+            while not all_at_work(job):  # noqa: ASYNC110 - a run says by no event how far a batch is
+                await anyio.sleep(0.01)
             job.drain()
 
         tasks.start_soon(drain)
         return await job.run()
 
 
-def at_work(seen: Any) -> bool:
+def all_at_work(job: Job) -> bool:
+    seen = [each for desk in job.progress.desks for each in desk.seen.values()]
     return bool(seen) and all(each.look and each.look.completed for each in seen)
 
 

@@ -8,12 +8,14 @@ import anyio
 import pytest
 from batched import batched, kept, local
 from conftest import Start
-from test_batch import edits, recalled
+from test_batch import edits
 from world import World, many
 
-from batchgen import limits
+from batchgen import counter, limits
+from batchgen.job import Job
 
 AMPLE = {"duplicate_allowance": 5}
+PERHAPS_PAID = ("unknown", "unusable")
 NOTHING_TWICE = {"on_unknown": "hold", "duplicate_allowance": 0}
 
 
@@ -81,13 +83,15 @@ def test_whatever_befalls_a_batch_all_is_made_in_the_end_and_the_books_hold_the_
     assert world.rows("SELECT sum(tries) FROM tasks") == [(case.tries,)]
     assert case.note in notes(world)
     assert kept(world).left == []
-    if case.unsure or case.state in ("unknown", "unusable"):
+    if case.unsure or case.state in PERHAPS_PAID:
         world.check_books()
     else:
         world.check_equal_to_the_bill()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.state in ("unknown", "unusable")], ids=lambda case: case.fault)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.state in ("unknown", "unusable")], ids=lambda case: case.fault
+)
 def test_what_is_perhaps_paid_is_never_bought_twice_where_that_is_not_allowed(case: Case, bad: Start) -> None:
     world = bad("--batch-faults", case.fault)
     ended = world.run(**batched(world, prompts=many(6), retry=NOTHING_TWICE))
@@ -130,22 +134,41 @@ def test_what_is_never_made_in_time_fails_after_its_tries(bad: Start) -> None:
     world.check_equal_to_the_bill()
 
 
+def test_a_batch_that_is_cancelled_before_it_began_leaves_no_doubt(bad: Start) -> None:
+    world = bad("--batch-validating", "3600")
+    anyio.run(ended_at_once, world.job(**batched(world, prompts=many(2))))
+    assert [(each["status"], each["request_counts"]["total"]) for each in kept(world).batches] == [("cancelled", 0)]
+    assert (world.states(), attempts(world)) == ({"todo": 2}, {"rejected": 2})
+    world.check_equal_to_the_bill()
+
+
+async def ended_at_once(job: Job) -> None:
+    """A person recalls its batches as soon as they are there."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(job.run)
+        while not any(each.look for desk in job.progress.desks for each in desk.seen.values()):  # noqa: ASYNC110 - no event
+            await anyio.sleep(0.01)
+        for desk in job.progress.desks:
+            desk.end()
+
+
 def test_what_a_batch_made_that_somebody_cancelled_is_kept_and_the_rest_is_bought_anew(bad: Start) -> None:
     world = bad("--batch-rate", "0.0001")
     job = world.job(**batched(world, prompts=many(2)))
 
-    async def whole() -> int:
+    async def whole() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel)
-            return (await job.run()).exit_code
+            await job.run()
 
     async def cancel() -> None:
-        while not await anyio.to_thread.run_sync(world.charges):
+        while not await anyio.to_thread.run_sync(world.charges):  # noqa: ASYNC110 - it happens in another process
             await anyio.sleep(0.02)
         (batch,) = kept(world).batches
         world.sandbox.post(f"v1/batches/{batch['id']}/cancel")
 
-    assert anyio.run(whole) == 0
+    anyio.run(whole)
+    assert world.states() == {"done": 2}
     assert [each["status"] for each in kept(world).batches] == ["cancelled", "completed"]
     assert world.rows("SELECT sum(tries) FROM tasks") == [(2,)]
     world.check_equal_to_the_bill()
@@ -160,7 +183,8 @@ def test_where_too_many_tokens_wait_smaller_batches_follow_until_all_is_made(whe
     assert world.run(**batched(world, prompts=many(12))).exit_code == 0
     assert world.states() == {"done": 12}
     assert world.rows("SELECT sum(tries) FROM tasks") == [(12,)]
-    assert world.rows("SELECT count(*) FROM batches WHERE tokens_most IS NOT NULL") == [(1,)], "once told, it is known"
+    refused = world.rows("SELECT tasks FROM batches WHERE tokens_most IS NOT NULL ORDER BY seq")
+    assert refused == [(12,), (6,)], "it counts twice as many tokens as we do"
     assert kept(world).left == []
     world.check_equal_to_the_bill()
 
@@ -202,13 +226,52 @@ def test_a_batch_whose_creation_was_not_answered_is_found_by_its_mark(fault: str
     world.check_equal_to_the_bill()
 
 
+def test_a_batch_that_was_perhaps_created_is_looked_for_however_often_that_fails(
+    bad: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counter, "TRIES_MOST", 2)
+    world = bad("--batch-call-faults", "create=cut" + 5 * " batches=500")
+    assert world.run(**batched(world, prompts=many(2))).exit_code == 0
+    assert len(kept(world).batches) == 1
+    world.check_equal_to_the_bill()
+
+
+def looking(job: Job) -> bool:
+    return any(why.startswith("GET batches") for lane in job.progress.lanes for why in lane.waiting.values())
+
+
+@pytest.mark.parametrize("then", [batched, local])
+def test_a_batch_that_was_perhaps_created_when_a_run_was_ended_is_looked_for_by_the_next_one(
+    then: Any, bad: Start
+) -> None:
+    world = bad("--batch-call-faults", "create=cut" + 9 * " batches=500")
+    job = world.job(**batched(world, prompts=many(2)))
+
+    async def whole() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drain)
+            await job.run()
+
+    async def drain() -> None:
+        while not looking(job):  # noqa: ASYNC110 - a run says by no event what it waits for
+            await anyio.sleep(0.002)
+        job.drain()
+
+    anyio.run(whole)
+    assert (job.ended and job.ended.exit_code, world.attempts()) == (7, ["sending", "sending"])
+    assert world.rows("SELECT state FROM batches") == [("creating",)]
+    assert world.run(**then(world, prompts=many(2))).exit_code == 0
+    assert len(kept(world).batches) == 1
+    world.check_equal_to_the_bill()
+
+
 @pytest.mark.parametrize("fault", [*SUDDEN, *HINTED])
 def test_a_batch_is_ended_though_that_call_goes_wrong(fault: str, bad: Start) -> None:
     world = bad("--batch-rate", "0.0001", "--batch-call-faults", f"cancel={fault}")
-    manifest = batched(world, prompts=many(2))
-    ended = recalled(world, manifest)
-    assert ended.exit_code == 7
-    world.check_books()
+    anyio.run(ended_at_once, world.job(**batched(world, prompts=many(2))))
+    assert [each["status"] for each in kept(world).batches] == ["cancelled"]
+    assert "unknown" not in world.attempts()
+    world.check_equal_to_the_bill()
 
 
 @pytest.mark.parametrize("fault", ["truncate", "norange", "garbage"])
