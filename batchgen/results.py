@@ -17,8 +17,8 @@ from batchgen.pour import Poured
 from batchgen.wire import Blob, Reply
 
 CHUNK = 1 << 20  # bytes
-HEAD = 1 << 12  # of a line that is damaged, in which its name is looked for
-NAMED = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,200})"')
+NAMED = re.compile(rb'\s*\{[^{}]{0,4000}?"custom_id"\s*:\s*"([^"\\]{1,200})"')
+"""The name of a line that is damaged behind it. What lies deeper, or behind another's beginning, is not the line's."""
 NEVER_MADE: Mapping[str, type[Transient]] = {"batch_expired": Transient, "batch_cancelled": Busy}
 """Codes of lines that were never begun; to be cancelled is nobody's failure."""
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -84,17 +84,16 @@ def _result(text: bytes, blobs: tuple[Blob, ...]) -> tuple[str, Reply | Provider
     try:
         return _told(text, blobs)
     except (ValueError, RecursionError):
-        found = NAMED.search(text, 0, HEAD)
+        found = NAMED.match(text)
         return (found[1].decode("utf-8", "replace") if found else ""), Reply(200, {}, text, blobs=blobs)
 
 
 def _told(text: bytes, blobs: tuple[Blob, ...]) -> tuple[str, Reply | ProviderError]:
     plain = text.decode("latin-1")  # a character a byte: what is sought are places
     members = dict(_members(plain, 0))
-    start, end = members["custom_id"]
-    id_ = json.loads(text[start:end])
-    if not isinstance(id_, str):
-        raise ValueError("it has no name")
+    start, end = members.get("custom_id", (0, 0))
+    said = json.loads(text[start:end] or b"null")
+    id_ = said if isinstance(said, str) else ""
     start, end = members.get("response", (0, 0))
     if text[start:end] not in (b"", b"null"):
         return id_, _reply(text, plain, start, blobs)
@@ -104,6 +103,8 @@ def _told(text: bytes, blobs: tuple[Blob, ...]) -> tuple[str, Reply | ProviderEr
 
 def _reply(text: bytes, plain: str, at: int, blobs: tuple[Blob, ...]) -> Reply:
     inner = dict(_members(plain, at))
+    if "body" not in inner:
+        raise ValueError("it has no body")
     start, end = inner["body"]
     told = {key: json.loads(text[slice(*inner[key])]) for key in ("status_code", "request_id") if key in inner}
     status = told.get("status_code")
