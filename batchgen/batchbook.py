@@ -136,6 +136,11 @@ class BatchBook:
         )
         return await self._write(lambda db: db.execute(sql, (batch.seq,)).fetchone())
 
+    async def fruitless(self, batch: Batch) -> bool:
+        """Whether all its tasks are to do again."""
+        sql = "SELECT 1 FROM attempts a JOIN tasks t ON t.seq = a.task WHERE a.batch = ? AND t.state <> 'todo' LIMIT 1"
+        return await self._write(lambda db: db.execute(sql, (batch.seq,)).fetchone() is None)
+
     async def load(self, batch: Batch) -> Load:
         """What of it is open."""
         return await self._write(lambda db: Load(*db.execute(_LOAD + _OPEN, (batch.seq,)).fetchone()))

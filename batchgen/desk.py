@@ -148,7 +148,7 @@ class Desk:
             collection = Collection(self.buyer, self._book, self._counter, self._folder, batch, look)
             await collection.collect()
             await self._book.over(batch)
-            self._vain = 0 if any(await self._book.answers(batch)) else self._vain + 1
+            self._vain = self._vain + 1 if await self._book.fruitless(batch) else 0
         await self._counter.delete(batch.input)
 
     async def _handed_over(self, batch: Batch) -> Batch | None:

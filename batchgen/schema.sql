@@ -179,7 +179,7 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_task ON attempts (task);
 CREATE INDEX attempts_open ON attempts (state) WHERE state IN ('sending', 'accepted');
-CREATE INDEX attempts_batched ON attempts (batch) WHERE batch IS NOT NULL AND state IN ('sending', 'accepted');
+CREATE INDEX attempts_batched ON attempts (batch) WHERE batch IS NOT NULL;
 
 CREATE TABLE images (
   id INTEGER PRIMARY KEY,
