@@ -64,10 +64,10 @@ class Collection:
         while not whole:
             disk.check_room(self.folder, 2 * size)
             reply = await self.counter.fetch(file, at, size, PIECE_MOST)
-            if reply.status == 416:
+            if reply.status == 416 or not reply.length:
                 break
             start = at if reply.status == 206 else 0
-            whole = reply.status != 206 or start + reply.length >= _total(reply)
+            whole = reply.status != 206 or _last(reply, at, size)
             read = await self._piece(reply, at - start, whole)
             size = size if read else 2 * size  # a line that is longer than that
             at += read
@@ -161,7 +161,7 @@ class Collection:
         return Unknown("it is in neither of the files that the batch left", code="missing_line")
 
 
-def _total(reply: Reply) -> int:
-    """Bytes of the whole file, by the header of a part; beyond all where that does not say."""
+def _last(reply: Reply, at: int, size: int) -> bool:
+    """Whether a part of `size` bytes is the last one: its header says so, or it is shorter."""
     _, _, total = reply.headers.get("content-range", "").partition("/")
-    return int(total) if total.isdecimal() and len(total) < 20 else PIECE_MOST
+    return at + reply.length >= int(total) if total.isdecimal() and len(total) < 20 else reply.length < size
