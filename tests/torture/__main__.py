@@ -12,14 +12,15 @@ from pathlib import Path
 from random import SystemRandom
 
 from . import disks, points, power, tracer
+from .batches import batches
 from .campaign import Result, at_points, kills, scene, spread
 from .scenes import SCENES
 from .setup import POLICIES, of_points
 from .summary import table
 from .tracer import Point
 
-SMOKE = {"kills": 9, "points": 6, "scenes": len(SCENES), "power": 2, "disks": 2}
-WHOLE = {"kills": 60, "points": 20, "scenes": len(SCENES) * len(POLICIES), "power": 20, "disks": 20}
+SMOKE = {"kills": 9, "points": 6, "scenes": len(SCENES), "power": 2, "disks": 2, "batches": 12}
+WHOLE = {"kills": 60, "points": 20, "scenes": len(SCENES) * len(POLICIES), "power": 20, "disks": 20, "batches": 200}
 Work = Callable[[Path, int, str], Result]  # by folder, seed and policy
 
 
@@ -63,6 +64,10 @@ def disk_runs(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
         yield from by_seed(options, folder, disks.campaign, options.disks)
 
 
+def batch_runs(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
+    yield from until_killed(options, folder, partial(batches, at=options.at), options.batches)
+
+
 def point_runs(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     if tracer.missing():
         return
@@ -88,7 +93,14 @@ def scene_runs(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     yield from spread(options.jobs, (partial(scene, folder, seed, options.policy) for seed in playable))
 
 
-RUNS = {"kills": kill_runs, "points": point_runs, "scenes": scene_runs, "power": power_runs, "disks": disk_runs}
+RUNS = {
+    "kills": kill_runs,
+    "points": point_runs,
+    "scenes": scene_runs,
+    "power": power_runs,
+    "disks": disk_runs,
+    "batches": batch_runs,
+}
 
 
 def unplayable() -> list[str]:
@@ -109,6 +121,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, help="runs with signals, restarts, clock jumps and the like")
     parser.add_argument("--power", type=int, help="power cuts, until there were so many")
     parser.add_argument("--disks", type=int, help="runs on disks that fail or are full")
+    parser.add_argument("--batches", type=int, help="of runs that buy by the batch, until there were so many")
     parser.add_argument(
         "--at", type=listed, default=[], metavar="POINT,…", help="a replay's: start/fsync/3,work/rename/1"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+TABLES = ("tasks", "attempts", "images", "runs", "batches")
 OPEN = ("sending", "accepted")
 PERHAPS_BILLED = ("unknown", "unusable", *OPEN)
 NEVER_BILLED = ("rejected", "unsent")
@@ -25,6 +26,7 @@ class Books:
     attempts: list[Row]
     images: list[Row]
     runs: list[Row]
+    batches: list[Row]
     troubles: list[str]
 
     @cached_property
@@ -74,13 +76,13 @@ def read(run: Path, bill: Path) -> Books:
     charges = [json.loads(line) for line in bill.read_text().splitlines()]
     ledger = run / "ledger.db"
     if not ledger.exists():
-        return Books(charges, [], [], [], [], [])
+        return Books(charges, [], [], [], [], [], [])
     try:
         with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as db:
-            tasks, attempts, images, runs = (_rows(db, name) for name in ("tasks", "attempts", "images", "runs"))
-            return Books(charges, tasks, attempts, images, runs, _troubles(db))
+            tables = {name: _rows(db, name) for name in TABLES}
+            return Books(charges, troubles=_troubles(db), **tables)
     except sqlite3.Error as error:
-        return Books(charges, [], [], [], [], [str(error)])
+        return Books(charges, [], [], [], [], [], [str(error)])
 
 
 def _rows(db: sqlite3.Connection, table: str) -> list[Row]:

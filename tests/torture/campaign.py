@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from . import money, nemesis, points, told
+from . import handed, money, nemesis, points, told
 from .checker import Checker, Violation
 from .scenes import SCENES
 from .setup import POLICIES, Setup, of_kills
@@ -71,6 +71,8 @@ def run(folder: Path, setup: Setup, result: Result, deed: Deed, tell: bool = Tru
         again, after = world.finish(), checker.at_end()
         if again != code or len(after.charges) != len(books.charges) or len(after.attempts) != len(books.attempts):
             checker.fail("again", f"a finished run went on: exit code {again}, {len(after.charges)} charges")
+        if setup.lines:
+            handed.check(world, checker, after)
         if tell:
             told.check(world, checker, after)
     result.charges, result.unknown = len(after.charges), after.count("unknown")

@@ -18,7 +18,10 @@ TOKENS = {  # the ledger's columns, and where a charge holds the same
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """What may be charged once: an attempt, or a purchase with all its attempts where the provider honours keys."""
+    """What may be charged once: an attempt, or a purchase with all its attempts where the provider honours keys.
+
+    A line of a batch bears no key.
+    """
 
     attempts: list[Row] = field(default_factory=list)
     charges: list[Row] = field(default_factory=list)
@@ -40,7 +43,7 @@ class Deal:
 def deals(books: Books, keyed: bool) -> list[Deal]:
     found: dict[str, Deal] = defaultdict(Deal)
     for attempt in books.attempts:
-        deal = found[attempt["purchase" if keyed else "id"]]
+        deal = found[attempt["purchase" if keyed and not attempt["batch"] else "id"]]
         deal.attempts.append(attempt)
         deal.charges.extend(books.by_attempt.get(attempt["id"], ()))
     return list(found.values())
@@ -109,17 +112,18 @@ def _sums(books: Books, setup: Setup) -> Iterator[tuple[str, str]]:
 def _duplicates(books: Books, setup: Setup) -> Iterator[tuple[str, str]]:
     """Bought twice only what is listed as perhaps billed; where that is held, or a key sent along, nothing at all."""
     excuses: Counter[int] = Counter()
-    if setup.policy == "retry":
-        excuses.update(attempt["task"] for attempt in books.attempts if attempt["state"] in PERHAPS_BILLED)
+    for attempt in books.attempts:
+        if attempt["state"] in PERHAPS_BILLED and (setup.policy == "retry" or (setup.keyed and attempt["batch"])):
+            excuses[attempt["task"]] += 1
     for task, count in twice(books, setup.keyed).items():
         if count > excuses[task]:
             yield "twice", f"task {task} was bought {count + 1} times, {excuses[task]} perhaps billed"
 
 
 def _keys(books: Books, setup: Setup) -> Iterator[tuple[str, str]]:
-    """A key is sent to those who honour it, and it is the purchase's."""
+    """A key is sent to those who honour it, with what is no line of a batch, and it is the purchase's."""
     for charge in books.charges:
         attempt = books.by_id.get(charge["client_request_id"])
-        expected = attempt["purchase"] if attempt and setup.keyed else ""
+        expected = attempt["purchase"] if attempt and setup.keyed and not attempt["batch"] else ""
         if attempt and charge["idempotency_key"] != expected:
             yield "header", f"attempt {attempt['id']} was sent with {charge['idempotency_key']!r}, not {expected!r}"

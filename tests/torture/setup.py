@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +16,15 @@ BAD_LINKS = (*LINKS, "--file-faults", "500 cut ok truncate html 404 ok redirect 
 HOSTILE = ("cut", "cut-before", "truncate", "502", "500-html", "500", "html", "empty", "badjson", "badpng", "429")
 KEPT = ("cut", "truncate", "html", "badpng", "429")  # a provider that keeps answers keeps its failures, too
 KEY_ENV = "TORTURE_KEY"
+POLL = 0.05  # seconds between two looks at a batch
+CREATES = "create=cut create=cut-before create=500 create=cut create=503 create=429"
+CALLS = (
+    "upload=cut upload=503 upload=cut-before batch=cut batch=500 batches=cut files=cut content=cut content=truncate"
+    " content=norange content=503 content=garbage delete=cut delete=500 cancel=cut cancel=503"
+)
+LINES = (
+    "missing torn ok badpng duplicate foreign line-500 line-429 dies dies-empty invalid nousage late-files empty-errors"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +32,8 @@ class Setup:
     """An order and its terms; `flags` are the sandbox's, `ware` is the kind of what is ordered.
 
     The tasks and the requests that are open at once are shared out among `lanes` providers, all of them that server.
-    `ends` are states in which a task may be left, beside `done`, and `held` where that is the policy.
+    `ends` are states in which a task may be left, beside `done`, and `held` where that is the policy. `lines` are the
+    most of a batch (0: every request is sent by itself), `batching` the seconds after which there are no more batches.
     """
 
     tasks: int = 60
@@ -35,6 +46,8 @@ class Setup:
     budget: float = 1000.0  # USD
     attempts: int = 50  # more than is ever needed: what ends for want of tries has not converged
     ends: tuple[str, ...] = ()
+    lines: int = 0
+    batching: float = 0.0
     flags: tuple[str, ...] = ()
 
     @property
@@ -83,6 +96,28 @@ def of_kills(policy: str) -> tuple[Setup, ...]:
     return tuple(setup.on(policy) for setup in setups)
 
 
+def of_batches(policy: str) -> tuple[Setup, ...]:
+    """The worlds of the batches, likewise."""
+    plain = Setup(tasks=24, workers=4, lines=8, flags=("--batch-rate", "15", "--batch-validating", "0.1"))
+    faulty = {name: (*plain.flags, "--batch-call-faults", name) for name in (CREATES, CALLS, f"{CREATES} {CALLS}")}
+    setups = (
+        plain,
+        replace(plain, flags=faulty[CREATES]),
+        replace(plain, ware="edit", flags=faulty[CALLS]),
+        replace(plain, flags=(*plain.flags, "--batch-faults", LINES)),
+        replace(plain, batching=2.5, flags=(*plain.flags, *CUT, "--batch-rate", "10")),
+        replace(plain, images=2, flags=(*plain.flags, *LARGE)),
+        replace(plain, flags=(*plain.flags, "--batch-window", "1", "--batch-slow", "0.3", "--batch-slow-seconds", "9")),
+        replace(plain, lanes=2, ware="edit", flags=faulty[f"{CREATES} {CALLS}"]),
+        replace(plain, flags=(*plain.flags, *LINKS, "--no-ranges")),
+        replace(plain, batching=3, ware="edit", flags=(*faulty[CALLS], "--batch-cancelling", "0.3")),
+        replace(plain, budget=0.06, ends=("todo",), flags=(*plain.flags, "--batch-faults", "ok missing dies")),
+        replace(plain, lines=5, flags=(*plain.flags, "--batch-tokens", "120", "--batch-tokens-at", "create")),
+        replace(plain, lines=5, flags=(*plain.flags, "--batch-tokens", "120", "--batch-tokens-at", "validating")),
+    )
+    return tuple(setup.on(policy) for setup in setups)
+
+
 def of_points() -> tuple[Setup, ...]:
     """Worlds small enough to be killed at every call."""
     small = Setup(tasks=3, workers=2)
@@ -95,6 +130,7 @@ def manifest(setup: Setup, root: str) -> dict[str, object]:
     provider, order = ORDERS[setup.ware]
     same: dict[str, object] = {"api_key_env": KEY_ENV, "links": ["127.0.0.1"], **provider}
     same |= {"base_url": f"{root}{same['base_url']}"} | ({"idempotency": "24h"} if setup.keyed else {})
+    same |= {"batch": {"poll": POLL, "lines_most": setup.lines}} if setup.lines else {}
     words = [f"Fox number {i}" for i in range(setup.tasks // setup.lanes)]
     source = {"prompt": "{{ words }}", "vars": {"words": words}, **order.source}
     return {
@@ -102,6 +138,7 @@ def manifest(setup: Setup, root: str) -> dict[str, object]:
         "model": order.model,
         "prompts": [source],
         "matrix": {"provider": [{"name": f"local-{n}", **same} for n in range(setup.lanes)]},
+        "engine": engine(setup),
         "request": {"quality": "low", "n": setup.images, **order.request},
         "limits": {"concurrency": setup.workers // setup.lanes, "budget": setup.budget, "timeout": "20s"},
         "retry": {
@@ -110,6 +147,14 @@ def manifest(setup: Setup, root: str) -> dict[str, object]:
             "duplicate_allowance": 100,  # more than is ever needed, too
         },
     }
+
+
+def engine(setup: Setup) -> object:
+    """From now on."""
+    if not setup.lines:
+        return "local"
+    ends = datetime.now() + timedelta(seconds=setup.batching)
+    return {"batch": True, "until": f"{ends:%Y-%m-%d %H:%M:%S}"} if setup.batching else "batch"
 
 
 @dataclass(frozen=True, slots=True)

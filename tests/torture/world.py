@@ -105,8 +105,12 @@ class World:
 
     def runs(self) -> int:
         """How many runs the ledger knows."""
+        return self.rows("runs")
+
+    def rows(self, which: str) -> int:
+        """How many of a table the ledger has."""
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{self.run}/ledger.db?mode=ro", uri=True)) as db:
-            return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])
+            return int(db.execute(f"SELECT count(*) FROM {which}").fetchone()[0])
         return 0
 
     def quiet(self) -> None:
