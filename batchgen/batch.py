@@ -160,12 +160,12 @@ def looks(reply: Reply) -> tuple[Sequence[Look], bool]:
     return [_look(each) for each in _entries(body)], body.get("has_more") is True
 
 
-def files(reply: Reply) -> tuple[Mapping[str, str], str]:
-    """The ids of the files of a page, by their names, and behind which there are more ("": none)."""
+def files(reply: Reply) -> tuple[Sequence[tuple[str, str]], str]:
+    """The names and ids of the files of a page, and behind which there are more ("": none)."""
     body = _object(reply)
     entries = list(_entries(body))
     last = _text(entries[-1], "id") if entries and body.get("has_more") is True else ""
-    return {_text(each, "filename"): _text(each, "id") for each in entries}, last
+    return [(_text(each, "filename"), _text(each, "id")) for each in entries], last
 
 
 def file_id(reply: Reply) -> str:

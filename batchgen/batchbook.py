@@ -121,7 +121,7 @@ class BatchBook:
 
     def _attempt(self, db: sqlite3.Connection, id_: str, task: int, *rest: object) -> Attempt:
         purchase, lane, high, handle, sent = rest
-        return Attempt(id_, self._task(db, task), purchase, lane, high, handle, sent, sent)  # type: ignore[arg-type]
+        return Attempt(id_, self._task(db, task), purchase, lane, high, handle, sent)  # type: ignore[arg-type]
 
     async def knows(self, batch: Batch, id_: str) -> bool:
         """Whether an attempt of that id is one of its own, in whatever state."""
@@ -267,6 +267,11 @@ class BatchBook:
     async def upload(self, scope: str, name: str, id_: str) -> None:
         sql = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)"
         await self._write(lambda db: db.execute(sql, (scope, name, id_, records.now())).rowcount)
+
+    async def left(self) -> bool:
+        """Whether any provider has such a file."""
+        sql = "SELECT EXISTS (SELECT 1 FROM uploads)"
+        return bool((await self._write(lambda db: db.execute(sql).fetchone()))[0])
 
     async def uploads(self, scope: str) -> list[tuple[str, str]]:
         """Names and ids of all files that the provider has."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,12 +99,18 @@ class Clerk:
         owner = await self.book.owner()
         if not self._listed:
             self._listed = True
-            for name, id_ in (await self.counter.files(f"{api.MARK}-{owner}-")).items():
+            for name, id_ in await self._there(owner):
                 await self.book.upload(self.lane.account, name, id_)
         return owner
 
+    async def _there(self, owner: str) -> Sequence[tuple[str, str]]:
+        return await self.counter.files(f"{api.MARK}-{owner}-")
+
     async def take_back(self) -> None:
-        """Delete the files to edit there."""
-        for name, id_ in await self.book.uploads(self.lane.account):
-            if await self.counter.delete(id_):
-                await self.book.forget(self.lane.account, name)
+        """Delete the files to edit there, in all their copies."""
+        if not (noted := await self.book.uploads(self.lane.account)):
+            return
+        there = {id_: name for name, id_ in [*noted, *await self._there(await self.book.owner())]}
+        kept = {name for id_, name in there.items() if not await self.counter.delete(id_)}
+        for name in {name for name, _ in noted} - kept:
+            await self.book.forget(self.lane.account, name)

@@ -5,7 +5,7 @@ where no answer came the provider's own list says whether there is one.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -74,13 +74,13 @@ class Counter:
             await self.cancel(each)
         return found
 
-    async def files(self, begin: str) -> Mapping[str, str]:
-        """The ids of the files there whose names begin so, by their names."""
-        found: dict[str, str] = {}
+    async def files(self, begin: str) -> Sequence[tuple[str, str]]:
+        """The names and ids of the files there whose names begin so; one that was uploaded twice is there twice."""
+        found: list[tuple[str, str]] = []
         after = ""
         for _ in range(PAGES_MOST):
             page, after = await self._asked(api.listing("files", after), api.files)
-            found |= {name: id_ for name, id_ in page.items() if name.startswith(begin)}
+            found += [(name, id_) for name, id_ in page if name.startswith(begin)]
             if not after:
                 break
         return found

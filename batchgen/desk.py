@@ -115,9 +115,12 @@ class Desk:
         self.ending = True
 
     async def tidy(self) -> None:
-        """Take back the files to edit, as far as no open batch may need them."""
+        """Take back the files to edit, as far as no open batch may need them; else the next run does."""
         if not await self._book.open():
-            await self._clerk.take_back()
+            try:
+                await self._clerk.take_back()
+            except ProviderError as error:
+                log.warning("files to edit are still with %s: %s", self._lane.provider.identity, error)
 
     async def follow(self, batch: Batch) -> None:
         """See a batch through, from whatever state it is in, until all that came of it is in the books."""

@@ -201,8 +201,8 @@ class Job:
         order = self._order
         await enqueue(books, order.manifest, order.plan.survey, order.reopen, self._supply)
         self.progress.states = await self._states(books)
-        batches = await books.batches.open()
-        if not (resumed or batches or self.progress.states[TaskState.TODO]):
+        batches, left = await books.batches.open(), await books.batches.left()
+        if not (resumed or batches or left or self.progress.states[TaskState.TODO]):
             self.started.set()
             return ""
         purse = await self._purse(books, {lane.name: lane.provider for lane in lanes})
@@ -219,7 +219,7 @@ class Job:
         policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)
         deadline = self.progress.deadline = Deadline(self._order.manifest.limits.until, self._order.plan.span.stops)
         buyers = [Buyer(books, lane, purse, policy, self.progress.settled, NAME, deadline=deadline) for lane in lanes]
-        pools = [self._pool(buyer, lanes, bool(batches)) for buyer in buyers]
+        pools = [self._pool(buyer, lanes, bool(batches or left)) for buyer in buyers]
         self.progress.desks = [pool.desk for pool in pools if pool.desk]
         helm = Helm(books.name, self._order.folder, lanes, purse, deadline, self.progress.desks)
         self.started.set()
@@ -234,7 +234,7 @@ class Job:
         return cap or helm.cap
 
     def _pool(self, buyer: Buyer, lanes: Sequence[Lane], batches: bool) -> Pool:
-        """The engine of a lane. Open batches are seen through by any."""
+        """The engine of a lane. Open batches are seen through by any, and what they left is taken away."""
         order, rules = self._order, buyer.lane.provider.batch
         engine = Engine(batch=True) if order.recall else order.manifest.engine
         if rules is None or not (batches or engine.batch):

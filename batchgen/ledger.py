@@ -257,8 +257,8 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
-                "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, (SELECT min(b.sent_at)"
-                " FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)"
+                "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, iif(a.batch, '',"
+                " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase))"
                 " FROM attempts a LEFT JOIN batches c ON c.seq = a.batch WHERE a.state IN ('sending', 'accepted')"
                 " AND (c.state IS NULL OR c.state = 'over') ORDER BY a.seq"
             ).fetchall()

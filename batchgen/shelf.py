@@ -119,8 +119,11 @@ class Shelf:
         return [Experience(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]
 
     def open_lanes(self) -> set[str]:
-        """The providers that are still owed an answer, or hold one."""
-        sql = "SELECT DISTINCT lane FROM attempts WHERE state IN ('sending', 'accepted')"
+        """The providers that are still owed an answer, or hold one, or a batch or a file of ours."""
+        sql = (
+            "SELECT lane FROM attempts WHERE state IN ('sending', 'accepted')"
+            " UNION SELECT lane FROM batches WHERE state <> 'over' OR EXISTS (SELECT 1 FROM uploads)"
+        )
         return {row[0] for row in self.db.execute(sql)}
 
     def quotas(self) -> dict[str, list[Learned]]:

@@ -99,6 +99,8 @@ class Spool:
             spare = self._spare.popleft()
             disk.overwrite_synced(spare, data)
         except (IndexError, FileNotFoundError):
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # a line of a batch is read again where a crash came before it was settled
             disk.write_synced(path, data)
         else:
             os.rename(spare, path)

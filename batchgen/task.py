@@ -147,7 +147,7 @@ class Attempt:
 
     `cost_high` is the most it can cost, in nano-dollars; None where no price is known. `handle` is the name under which
     the provider holds what was bought, where it gave one. `sent` is when it was sent, `since` when the purchase first
-    was; UTC, as the ledger writes it.
+    was ("" of a line of a batch, which bears no key); UTC, as the ledger writes it.
     """
 
     id: str
@@ -162,7 +162,7 @@ class Attempt:
     def remembered(self, lifetime: float, at: str = "") -> bool:
         """Whether its purchase's key was remembered at that moment, or when it was sent, by a provider that does so
         for `lifetime` seconds; with a margin, and not where the clock has gone back behind the first sending."""
-        if not lifetime:
+        if not (lifetime and self.since):
             return False
         first, then = (datetime.fromisoformat(time) for time in (self.since, at or self.sent))
         return 0 <= (then - first).total_seconds() < lifetime * SURELY

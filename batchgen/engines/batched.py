@@ -40,7 +40,6 @@ class Batched(Local):
         elif self.buyer.deadline.due(lane.name, time.time()):
             lane.drain()  # the provider goes on, and the next run collects
         await self._left()
-        await self.desk.tidy()
 
     async def _wait(self, back: anyio.Event) -> None:
         """Until a batch is over, or it is time to look again."""

@@ -43,6 +43,9 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
         for pool in pools:
             tasks.start_soon(pool.work, pool.feed, tasks)
     for pool in pools:
+        if pool.desk and not pool.buyer.lane.stopped:  # all are through with what they share
+            await pool.work(Desk.tidy, pool.desk)
+    for pool in pools:
         if pool.error:
             raise pool.error
     return next((pool.cap for pool in pools if pool.cap), "")
