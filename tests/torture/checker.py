@@ -202,11 +202,14 @@ def open_to_others(path: Path) -> bool:
 
 
 def purchases(attempts: list[Row]) -> Iterator[str]:
-    """What is wrong with the purchases of one task's attempts, which are in the order in which they were sent."""
+    """What is wrong with the purchases of one task's attempts, which are in the order in which they were sent.
+
+    Who asks elsewhere, or by a batch where a request of its own bears a key, makes a new one.
+    """
     open_: Row | None = None  # the last one whose fate is not known
     ended: set[str] = set()  # purchases that brought something: their keys would bring it again
     for attempt in attempts:
-        if open_ and attempt["purchase"] != open_["purchase"]:
+        if open_ and attempt["purchase"] != open_["purchase"] and attempt["scope"] == open_["scope"]:
             yield f"{attempt['id']} is a new purchase, while the fate of {open_['id']} is not known"
         if attempt["purchase"] in ended:
             yield f"{attempt['id']} was sent for a purchase that had brought its answer"
