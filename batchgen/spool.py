@@ -99,9 +99,7 @@ class Spool:
             spare = self._spare.popleft()
             disk.overwrite_synced(spare, data)
         except (IndexError, FileNotFoundError):
-            with suppress(FileNotFoundError):
-                os.unlink(path)  # a line of a batch is read again where a crash came before it was settled
-            disk.write_synced(path, data)
+            _write_anew(path, data)
         else:
             os.rename(spare, path)
 
@@ -193,6 +191,15 @@ class Spool:
     def attempts(self) -> set[str]:
         """The attempts that have anything here."""
         return {entry.name.partition(".")[0] for entry in self.folder.iterdir()}
+
+
+def _write_anew(path: str, data: bytes) -> None:
+    """Though it may be there: a line of a batch comes again where a crash came before it was settled."""
+    try:
+        disk.write_synced(path, data)
+    except FileExistsError:
+        os.unlink(path)
+        disk.write_synced(path, data)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
