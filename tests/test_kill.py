@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from torture import campaign, nemesis, scenes, tracer
+from torture import batches, campaign, nemesis, scenes, tracer
 from torture.campaign import Result
 from torture.checker import Checker
 from torture.planted import PLANTED
@@ -66,6 +66,22 @@ def test_p2_a_kill_at_a_system_call_loses_nothing_that_was_bought(tmp_path: Path
         result.reached = nemesis.kill_points(world, checker, [Point.parse(at)])
 
     assert tortured(tmp_path, TINY, deed).reached == [Point.parse(at)]
+
+
+def test_p2_a_batch_that_is_killed_at_each_step_is_bought_once_and_leaves_nothing_at_its_provider(
+    tmp_path: Path,
+) -> None:
+    setup = replace(SMALL, tasks=4, lines=4, ware="edit", flags=("--batch-call-faults", "create=cut upload=cut"))
+    steps = ("after/Counter.create/1", "after/Ledger.settle/1", "after/Counter.delete/2")
+
+    def deed(world: World, checker: Checker, result: Result) -> None:
+        result.at = [Point.parse(each) for each in steps]
+        batches.at_steps(world, checker, result, Random(1))
+
+    result = campaign.run(tmp_path, setup, Result("test", 0), deed, tell=False)
+    assert result.violations == []
+    assert [*map(str, result.reached)] == [*steps]
+    assert (result.charges, result.equal) == (4, True)
 
 
 @traced

@@ -14,24 +14,24 @@ from .setup import POLICIES, of_batches
 from .tracer import Point
 from .world import Process, World, ended, until
 
-STEPS = {  # about how often a run takes each
+STEPS = {  # and about how often a run takes each
     "BatchBook.draft": 3,
     "Counter.upload": 3,
+    "BatchBook.upload": 2,
     "BatchBook.filed": 3,
     "BatchBook.creating": 3,
     "Counter.create": 3,
+    "Counter.find": 1,
     "BatchBook.opened": 3,
+    "BatchBook.dissolve": 1,
     "BatchBook.seen": 9,
+    "Counter.cancel": 1,
     "Counter.fetch": 4,
     "Ledger.settle": 24,
     "BatchBook.read": 4,
     "BatchBook.over": 3,
     "Counter.delete": 4,
-    "BatchBook.upload": 2,
     "BatchBook.forget": 2,
-    "BatchBook.dissolve": 1,
-    "Counter.find": 1,
-    "Counter.cancel": 1,
 }
 Deed = Callable[[World, Checker, Result, Random], None]
 
@@ -41,8 +41,9 @@ def batches(folder: Path, seed: int, policy: str = "", at: Iterable[Point] = ())
     policy, chance = policy_of(seed, policy), Random(seed)
     setups = of_batches(policy)
     setup = setups[seed // len(POLICIES) % len(setups)]
-    name = "steps" if at else chance.choice(DEEDS)
-    result = Result("batches", seed, policy, name, at=list(at) or (steps(chance) if name == "steps" else []))
+    name = chance.choice(DEEDS)
+    chosen = list(at) or (steps(chance) if name == "steps" else [])
+    result = Result("batches", seed, policy, name, at=chosen)
 
     def deed(world: World, checker: Checker, result: Result) -> None:
         DEED[name](world, checker, result, chance)
@@ -51,16 +52,25 @@ def batches(folder: Path, seed: int, policy: str = "", at: Iterable[Point] = ())
 
 
 def steps(chance: Random) -> list[Point]:
-    """The first one of a run, those behind it of its recoveries."""
-    names = chance.choices(list(STEPS), k=chance.randint(3, 6))
-    return [Point(chance.choice(("before", "after")), name, chance.randint(1, STEPS[name])) for name in names]
+    """The first one of a run, those behind it of its recoveries, in the order in which they are likely to come."""
+    names = sorted(chance.choices(list(STEPS), k=chance.randint(4, 8)), key=list(STEPS).index)
+    return [Point(chance.choice(("before", "after")), name, early(chance, STEPS[name])) for name in names]
+
+
+def early(chance: Random, most: int) -> int:
+    """From 1 to `most`, the small ones more often: a run that is not killed leaves nothing to do."""
+    return 1 + int(most * chance.random() ** 3)
 
 
 def at_steps(world: World, checker: Checker, result: Result, chance: Random) -> None:
+    """As long as there is anything left to do."""
     for point in result.at:
         process = world.start("tests.torture.halt", str(point))
         harass(world, process, chance)
-        if world.finish(process) == nemesis.KILLED:
+        code = world.finish(process)
+        if code == 0:
+            break
+        if code == nemesis.KILLED:
             result.reached.append(point)
             checker.after_kill()
     result.in_run = int(result.at[0] in result.reached)
@@ -79,7 +89,7 @@ def at_moments(world: World, checker: Checker, result: Result, chance: Random) -
 def cancelled(world: World, checker: Checker, result: Result, chance: Random) -> None:
     """The user ends the batches; it is killed on the way, perhaps."""
     process = world.start()
-    until(lambda: world.rows("batches WHERE state = 'open'") or ended(process))
+    until(lambda: world.rows("batches WHERE state = 'open'") or ended(process), pause=0.01)
     time.sleep(chance.uniform(0, 0.3))
     world.ask("set", str(world.manifest), "cancelled=true")
     if chance.random() < 0.7:
@@ -131,5 +141,5 @@ def await_moment(world: World, process: Process, chance: Random) -> None:
         return
     count = world.charges if kind == "made" else partial(world.rows, "attempts WHERE ended_at IS NOT NULL")
     enough = count() + more
-    until(lambda: count() >= enough or ended(process), 3)
+    until(lambda: count() >= enough or ended(process), 3, pause=0.01)
     time.sleep(chance.uniform(0, 0.05))

@@ -28,10 +28,11 @@ def halting(step: Step, point: Point) -> Step:
         last = times == point.k
         if last and point.phase == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        found = await step(*given, **named)
-        if last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return found
+        try:
+            return await step(*given, **named)
+        finally:
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     return halted
 

@@ -125,11 +125,11 @@ def ended(process: Process) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def until(true: Callable[[], object], seconds: float = PATIENCE) -> bool:
+def until(true: Callable[[], object], seconds: float = PATIENCE, pause: float = 0.001) -> bool:
     """Wait for it; False where it did not come true in time."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             return False
-        time.sleep(0.001)
+        time.sleep(pause)
     return True
