@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from .books import Books, Row
+from .books import PERHAPS_BILLED, Books, Row
 from .checker import Checker
 from .world import World
 
@@ -15,9 +15,19 @@ def check(world: World, checker: Checker, books: Books) -> None:
     told = world.server.get("__batches").json()
     for says in (*_once(told["batches"], books), *_over(told["batches"], books), *_whose(books)):
         checker.fail("batch", says)
+    if "--batch-faults" not in world.setup.flags:
+        for says in _doubted(books):
+            checker.fail("doubt", says)
     for file in told["files"]:
         if file["purpose"] == "vision" and not file["deleted"]:
             checker.fail("left", f"a file to edit is still at the provider: {file['filename']}")
+
+
+def _doubted(books: Books) -> Iterator[str]:
+    """Whatever is killed, a batch can be asked for what it came to."""
+    for attempt in books.attempts:
+        if attempt["batch"] and attempt["state"] in PERHAPS_BILLED:
+            yield f"attempt {attempt['id']} is {attempt['state']}: {attempt['code']} {attempt['error']}"
 
 
 def _once(there: list[Row], books: Books) -> Iterator[str]:
