@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from . import machine
+from .batches import collecting, priced
 from .durable import durable
 from .enqueue import enqueue
 from .plot import svg
@@ -64,6 +65,8 @@ SCENARIOS: Mapping[str, Callable[[Setting], Section]] = {
 }
 UNASKED: Mapping[str, Callable[[Setting], Section]] = {  # only by name: each takes minutes
     "sweep": sweep,
+    "collecting": collecting,
+    "priced": priced,
     "million": partial(resuming, "million", 1_000_000, (Target("report", SECONDS, most=2.0),)),
 }
 
@@ -75,6 +78,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="each runner once a round, one after the other")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="a real disk, no tmpfs")
     parser.add_argument("--patience", type=float, default=300.0, metavar="SECONDS", help="then a runner is ended")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="of priced: a TSV with a column Prompt")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there, too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what sweep finds there, as SVG")
     chosen = parser.parse_args()
@@ -85,7 +89,7 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     chosen = options()
-    setting = Setting(chosen.rounds, chosen.folder, chosen.patience)
+    setting = Setting(chosen.rounds, chosen.folder, chosen.patience, chosen.prompts)
     print(f"{machine.name()}; files in {chosen.folder}\nEach figure is a median (least–most).", flush=True)
     found = {}
     for name in names(chosen):

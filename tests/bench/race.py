@@ -24,11 +24,12 @@ limits: {{concurrency: {workers}, budget: 1000000}}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Of all scenarios: how often, on which disk, for how many seconds at most a process may run."""
+    """Of all scenarios: how often, on which disk, for how many seconds at most a process may run, on what prompts."""
 
     rounds: int
     folder: Path
     patience: float
+    prompts: Path | None = None
 
     @property
     def times(self) -> str:
