@@ -69,7 +69,7 @@ def collecting(setting: Setting) -> Section:
         for row, found in collect(setting).items():
             rows[row].setdefault(OURS, []).append(found)
     about = f"{LINES:,} images of {SIZE / 1e6:g} MB in one batch; {setting.times}"
-    return Section("collecting", about, rows, (Target(RSS, OURS, most=200), Target(FOLDER, OURS, most=200)))
+    return Section("collecting", about, rows, (Target(RSS, OURS, most=120), Target(FOLDER, OURS, most=100)))
 
 
 def collect(setting: Setting) -> dict[str, float]:

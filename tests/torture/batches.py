@@ -53,7 +53,7 @@ def batches(folder: Path, seed: int, policy: str = "", at: Iterable[Point] = ())
 
 def steps(chance: Random) -> list[Point]:
     """The first one of a run, those behind it of its recoveries, in the order in which they are likely to come."""
-    names = sorted(chance.choices(list(STEPS), k=chance.randint(4, 8)), key=list(STEPS).index)
+    names = sorted(chance.choices(list(STEPS), k=chance.randint(5, 9)), key=list(STEPS).index)
     return [Point(chance.choice(("before", "after")), name, early(chance, STEPS[name])) for name in names]
 
 
@@ -78,7 +78,7 @@ def at_steps(world: World, checker: Checker, result: Result, chance: Random) -> 
 
 
 def at_moments(world: World, checker: Checker, result: Result, chance: Random) -> None:
-    for _ in range(chance.randint(3, 7)):
+    for _ in range(chance.randint(4, 8)):
         process = world.start()
         harass(world, process, chance)
         await_moment(world, process, chance)
