@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from torture import batches, campaign, nemesis, scenes, tracer
+from torture import batches, campaign, handed, money, nemesis, scenes, tracer
 from torture.campaign import Result
 from torture.checker import Checker
 from torture.planted import PLANTED
@@ -74,14 +74,16 @@ def test_p2_a_batch_that_is_killed_at_each_step_is_bought_once_and_leaves_nothin
     setup = replace(SMALL, tasks=4, lines=4, ware="edit", flags=("--batch-call-faults", "create=cut upload=cut"))
     steps = ("after/Counter.create/1", "after/Ledger.settle/1", "after/Counter.delete/2")
 
-    def deed(world: World, checker: Checker, result: Result) -> None:
-        result.at = [Point.parse(each) for each in steps]
+    result = Result("test", 0, at=[Point.parse(each) for each in steps])
+    with World(tmp_path / "world", setup) as world:
+        checker = Checker.of(world)
         batches.at_steps(world, checker, result, Random(1))
-
-    result = campaign.run(tmp_path, setup, Result("test", 0), deed, tell=False)
-    assert result.violations == []
+        code, books = world.finish(), checker.at_end()
+        checker.converged(code)
+        handed.check(world, checker, books)
+    assert checker.violations == []
     assert [*map(str, result.reached)] == [*steps]
-    assert (result.charges, result.equal) == (4, True)
+    assert (len(books.charges), money.equal(books)) == (4, True)
 
 
 @traced
