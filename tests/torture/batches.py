@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from . import nemesis
+from . import halt, nemesis
 from .campaign import Result, policy_of, run
 from .checker import Checker
 from .setup import POLICIES, of_batches
@@ -52,28 +52,24 @@ def batches(folder: Path, seed: int, policy: str = "", at: Iterable[Point] = ())
 
 
 def steps(chance: Random) -> list[Point]:
-    """The first one of a run, those behind it of its recoveries, in the order in which they are likely to come."""
-    names = sorted(chance.choices(list(STEPS), k=chance.randint(5, 9)), key=list(STEPS).index)
-    return [Point(chance.choice(("before", "after")), name, early(chance, STEPS[name])) for name in names]
-
-
-def early(chance: Random, most: int) -> int:
-    """From 1 to `most`, the small ones more often: a run that is not killed leaves nothing to do."""
-    return 1 + int(most * chance.random() ** 3)
+    """Each at another step."""
+    names = chance.sample(list(STEPS), chance.randint(4, 9))
+    return [Point(chance.choice(("before", "after")), name, chance.randint(1, STEPS[name])) for name in names]
 
 
 def at_steps(world: World, checker: Checker, result: Result, chance: Random) -> None:
-    """As long as there is anything left to do."""
-    for point in result.at:
-        process = world.start("tests.torture.halt", str(point))
+    """Killed at whichever comes first, again and again, until none of the others comes."""
+    left = list(result.at)
+    while left:
+        process = world.start("tests.torture.halt", ",".join(map(str, left)))
         harass(world, process, chance)
-        code = world.finish(process)
-        if code == 0:
+        if world.finish(process) != nemesis.KILLED:
             break
-        if code == nemesis.KILLED:
-            result.reached.append(point)
-            checker.after_kill()
-    result.in_run = int(result.at[0] in result.reached)
+        *_, last = world.output.read_text().rpartition(halt.KILLED)
+        result.reached.append(Point.parse(last.split()[0]))
+        left.remove(result.reached[-1])
+        checker.after_kill()
+    result.in_run = min(1, len(result.reached))
     result.kills += len(result.reached)
 
 

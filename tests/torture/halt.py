@@ -1,7 +1,7 @@
-"""`python -m tests.torture.halt POINT …`: batchgen, which is killed where it is about to do, or has just done, a step.
+"""`python -m tests.torture.halt POINT,… …`: batchgen, killed where it is about to do, or has just done, some step.
 
-A step is a method of who writes batches down, or asks for them: `after/BatchBook.creating/2` is when the second batch
-may be created, and nobody was asked to.
+It says at which of the points that was. A step is a method of who writes batches down, or asks for them:
+`after/BatchBook.creating/2` is when the second batch may be created, and nobody was asked to.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from .tracer import Point
 
 PIECE = 1 << 15  # bytes that are fetched at a time, so that a small file is read in many pieces
 ROOMS = {"BatchBook": "batchbook", "Counter": "counter", "Ledger": "ledger"}
+KILLED = "killed at"
 Step = Callable[..., Awaitable[Any]]
 
 
@@ -27,22 +28,27 @@ def halting(step: Step, point: Point) -> Step:
         times += 1
         last = times == point.k
         if last and point.phase == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die(point)
         try:
             return await step(*given, **named)
         finally:
             if last:
-                os.kill(os.getpid(), signal.SIGKILL)
+                die(point)
 
     return halted
 
 
+def die(point: Point) -> None:
+    os.write(sys.stderr.fileno(), f"{KILLED} {point}\n".encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main() -> None:
-    text, *arguments = sys.argv[1:]
-    point = Point.parse(text)
-    home, _, name = point.call.partition(".")
-    place = getattr(importlib.import_module(f"batchgen.{ROOMS[home]}"), home)
-    setattr(place, name, halting(getattr(place, name), point))
+    points, *arguments = sys.argv[1:]
+    for point in map(Point.parse, points.split(",")):
+        home, _, name = point.call.partition(".")
+        place = getattr(importlib.import_module(f"batchgen.{ROOMS[home]}"), home)
+        setattr(place, name, halting(getattr(place, name), point))
     vars(importlib.import_module("batchgen.collect"))["PIECE"] = PIECE
     importlib.import_module("batchgen.cli").main(arguments)
 
