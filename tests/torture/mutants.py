@@ -1,4 +1,4 @@
-"""`python -m tests.torture.mutants`: would the harness notice? Twelve bugs, one at a time, each in a copy of the code.
+"""`python -m tests.torture.mutants`: would the harness notice? Some bugs, one at a time, each in a copy of the code.
 
 A bug is planted by exact replacements: text that is not there exactly once ends the gate, so that it is mended with the
 code. The copy is then tortured in the way that must show the bug, by a seed; the code as it is goes through the same
@@ -16,11 +16,11 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from . import campaign, nemesis, power, tracer
+from . import batches, campaign, nemesis, power, tracer
 from .books import OPEN, Books, read
 from .checker import Checker, Violation
 from .setup import CUT, Setup
@@ -123,6 +123,11 @@ def await_done(world: World, process: Process, wanted: int) -> None:
 
 def killed_at(*points: Point) -> Callable[[World, Checker], None]:
     return lambda world, checker: (nemesis.kill_points(world, checker, list(points)), None)[1]
+
+
+def killed_in_batches(*points: str) -> Callable[[World, Checker], None]:
+    result = campaign.Result("batch", 0, at=[Point.parse(each) for each in points])
+    return lambda world, checker: batches.at_steps(world, checker, replace(result, reached=[]), Random(0))
 
 
 def nothing(world: World, checker: Checker) -> None:
@@ -313,6 +318,13 @@ MUTANTS = (
         (("purse.py", "return self.budget.fits(high) and", "return self.budget.fits(1) and"),),
         Torture("budget", Setup(tasks=24, workers=4, budget=0.05, ends=("todo",)), nothing),
         ("budget",),
+    ),
+    Mutant(
+        "13",
+        "a batch that was perhaps created is not looked for",
+        (("desk.py", "if batch.state is BatchState.CREATING and (look", "if not batch.state and (look"),),
+        Torture("batch", Setup(tasks=8, workers=4, lines=4), killed_in_batches("after/Counter.create/1")),
+        ("money",),
     ),
 )
 
