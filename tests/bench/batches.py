@@ -32,8 +32,9 @@ PROMPTS = 1632
 LENGTHS = (1, 10, 19, 27, 33, 37, 43, 48, 62, 99, 389)  # characters: the tenths of PartiPrompts, from least to most
 COLLECTED, RSS, FOLDER, SPOOL = "MB/s collected", "peak RSS MB", "batches/ at most, MB", "spool/ at most, MB"
 OURS, LOCAL = "batchgen", "then engine: local"
-BILL, APART, HALF = "bill, USD", "report − bill, nano", "bill − half price, nano"
+BILL, APART, HALF = "bill, USD", "report − bill, nano", "2 × bill − price, nano"
 REQUESTS, SECONDS = "requests", "seconds"
+QUALITIES = "[low, medium]"
 ATTEMPTS = "SELECT count(*) FROM attempts"
 TEXT, IMAGE = 5_000, 30_000  # nano-dollars a token, sent one by one
 
@@ -86,36 +87,38 @@ def collect(setting: Setting) -> dict[str, float]:
 
 
 def priced(setting: Setting) -> Section:
-    """All prompts in two qualities: the bill, the report, and what is left to do for requests one by one."""
+    """All prompts in two qualities by batches: the bill, the report; then what is left to do for single requests."""
+    prompts = list(read(setting.prompts) if setting.prompts else made())
     with scratch(setting.folder) as folder:
-        prompts = list(read(setting.prompts) if setting.prompts else made())
         write(folder, prompts)
-        bill, ledger = folder / "bill.jsonl", folder / "runs" / "batches"
-        with sandbox("--paint-bytes", "20000", "--bill", str(bill), *FAST) as url:
-            life = run(folder, url, "batch", "[low, medium]", setting)
-        charges = [json.loads(line) for line in bill.read_text().splitlines()]
-        paid, (sent,) = sum(charge["nano_usd"] for charge in charges), one(ledger, ATTEMPTS)
-        report = [sys.executable, "-m", "batchgen", "report", str(folder / "batches.yaml"), "--json"]
-        told = json.loads(lived(report, setting.patience).said)["cost"]["paid"]
-        again = run(folder, url, "local", "[low, medium]", setting)  # who sent anything would meet nobody
-        more = one(ledger, ATTEMPTS)[0] - sent
-    rows = {
-        SECONDS: {OURS: [life.whole], LOCAL: [again.whole]},
-        REQUESTS: {OURS: [sent], LOCAL: [more]},
-        BILL: {OURS: [paid / 1e9]},
-        APART: {OURS: [abs(round(told * 1e9) - paid)]},
-        HALF: {OURS: [abs(paid - sum(map(full, charges)) // 2)]},
-    }
-    wanted = 2.0 * len(prompts)
+        rows = bought(folder, setting)
+    sent = 2.0 * len(prompts)
     targets = (
-        Target(REQUESTS, OURS, least=wanted),
-        Target(REQUESTS, OURS, most=wanted),
+        Target(REQUESTS, OURS, least=sent),
+        Target(REQUESTS, OURS, most=sent),
         Target(REQUESTS, LOCAL, most=0),
         Target(APART, OURS, most=0),
         Target(HALF, OURS, most=0),
     )
-    about = f"{len(prompts):,} prompts in two qualities, in batches; then the same of requests one by one"
-    return Section("priced", about, rows, targets)
+    return Section("priced", f"{len(prompts):,} prompts in two qualities, in batches", rows, targets)
+
+
+def bought(folder: Path, setting: Setting) -> dict[str, dict[str, list[float]]]:
+    bill, there = folder / "bill.jsonl", folder / "runs" / "batches"
+    with sandbox("--paint-bytes", "20000", "--bill", str(bill), *FAST) as url:
+        life = run(folder, url, "batch", QUALITIES, setting)
+    charges = [json.loads(line) for line in bill.read_text().splitlines()]
+    paid, (sent,) = sum(charge["nano_usd"] for charge in charges), one(there, ATTEMPTS)
+    report = [sys.executable, "-m", "batchgen", "report", str(folder / "batches.yaml"), "--json"]
+    told = json.loads(lived(report, setting.patience).said)["cost"]["paid"]
+    again = run(folder, url, "local", QUALITIES, setting)  # who sent anything would meet nobody
+    return {
+        SECONDS: {OURS: [life.whole], LOCAL: [again.whole]},
+        REQUESTS: {OURS: [sent], LOCAL: [one(there, ATTEMPTS)[0] - sent]},
+        BILL: {OURS: [paid / 1e9]},
+        APART: {OURS: [abs(round(told * 1e9) - paid)]},
+        HALF: {OURS: [abs(2 * paid - sum(map(full, charges)))]},
+    }
 
 
 def run(folder: Path, url: str, engine: str, qualities: str, setting: Setting, gauge: Gauge | None = None) -> Life:
