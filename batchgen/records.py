@@ -119,7 +119,7 @@ def purchase(db: sqlite3.Connection, task: Task, sent: str, scope: str = "") -> 
 
 def counted(db: sqlite3.Connection, task: int) -> int:
     """What the books already hold for a purchase of the task that is open, nano-dollars."""
-    sql = "SELECT coalesce(sum(cost_high), 0) FROM attempts WHERE task = ? AND state = 'unknown'"
+    sql = "SELECT coalesce(sum(cost_high), 0) FROM attempts WHERE task = ? AND state = 'unknown' AND batch IS NULL"
     (found,) = db.execute(sql, (task,)).fetchone()
     return int(found)
 

@@ -23,7 +23,7 @@ MIXED: dict[str, Any] = {
 SLOW = ("--batch-rate", "0.0001")
 """So slow that a batch makes its first line at once, and no other."""
 WITH_THE_PROVIDER = (
-    "1 batch of 3 tasks go on at the provider: run again to collect, batchgen set RUN cancelled=true ends them"
+    "1 batch of 3 tasks goes on at the provider: run again to collect, batchgen set RUN cancelled=true ends them"
 )
 
 

@@ -43,7 +43,7 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
         for pool in pools:
             tasks.start_soon(pool.work, pool.feed, tasks)
     for pool in pools:
-        if pool.desk and not pool.buyer.lane.stopped:  # all are through with what they share
+        if pool.desk:  # all are through with what they share
             await pool.work(Desk.tidy, pool.desk)
     for pool in pools:
         if pool.error:
