@@ -30,6 +30,7 @@ class BatchState(StrEnum):
 class Batch:
     """Attempts of one model and operation, by its row. `id` is ours; `handle` and the files' names are the provider's.
 
+    `payer` stands for the provider and the key by which alone it can be seen.
     `output_at` and `errors_at` are how many bytes of those two files are settled, `tokens` those that go in, as they
     are reckoned, `drafted` and `created` moments in UTC, as the ledger writes them.
     """
@@ -37,6 +38,7 @@ class Batch:
     seq: int
     id: str
     lane: str
+    payer: str
     model: str
     operation: str
     state: BatchState

@@ -26,6 +26,7 @@ class Draft:
     """What a batch is made of: tasks of one model and operation, the most that each may cost, the tokens that go in."""
 
     lane: str
+    payer: str
     tasks: Sequence[Task]
     costs: Sequence[int | None]
     tokens: int
@@ -70,9 +71,9 @@ class BatchBook:
         def work(db: sqlite3.Connection) -> Batch:
             now, mark = records.now(), uuid.uuid4().hex
             (seq,) = db.execute(
-                "INSERT INTO batches (id, lane, model, operation, tasks, tokens, drafted_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING seq",
-                (mark, draft.lane, kind.model, str(kind.operation), len(draft.tasks), draft.tokens, now),
+                "INSERT INTO batches (id, lane, payer, model, operation, tasks, tokens, drafted_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
+                (mark, draft.lane, draft.payer, kind.model, str(kind.operation), len(draft.tasks), draft.tokens, now),
             ).fetchone()
             db.executemany(
                 "INSERT INTO attempts (id, task, run, purchase, lane, engine, batch, state, images, cost_low,"
@@ -80,7 +81,8 @@ class BatchBook:
                 [self._row(db, draft.lane, seq, *pair, now) for pair in zip(draft.tasks, draft.costs, strict=True)],
             )
             count, state = len(draft.tasks), BatchState.DRAFTED
-            return Batch(seq, mark, draft.lane, kind.model, kind.operation, state, count, draft.tokens, now)
+            who = (draft.lane, draft.payer)
+            return Batch(seq, mark, *who, kind.model, kind.operation, state, count, draft.tokens, now)
 
         return await self._write(work)
 
@@ -258,30 +260,30 @@ class BatchBook:
         sql = "SELECT substr(id, 1, 16) FROM batches ORDER BY seq LIMIT 1"
         return str((await self._write(lambda db: db.execute(sql).fetchone()))[0])
 
-    async def uploaded(self, scope: str, name: str) -> str:
+    async def uploaded(self, payer: str, name: str) -> str:
         """The id of a file that the provider has; "" where it has none."""
-        sql = "SELECT id FROM uploads WHERE scope = ? AND name = ?"
-        row = await self._write(lambda db: db.execute(sql, (scope, name)).fetchone())
+        sql = "SELECT id FROM uploads WHERE payer = ? AND name = ?"
+        row = await self._write(lambda db: db.execute(sql, (payer, name)).fetchone())
         return row[0] if row else ""
 
-    async def upload(self, scope: str, name: str, id_: str) -> None:
+    async def upload(self, payer: str, name: str, id_: str) -> None:
         sql = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)"
-        await self._write(lambda db: db.execute(sql, (scope, name, id_, records.now())).rowcount)
+        await self._write(lambda db: db.execute(sql, (payer, name, id_, records.now())).rowcount)
 
     async def left(self) -> bool:
         """Whether any provider has such a file."""
         sql = "SELECT EXISTS (SELECT 1 FROM uploads)"
         return bool((await self._write(lambda db: db.execute(sql).fetchone()))[0])
 
-    async def uploads(self, scope: str) -> list[tuple[str, str]]:
+    async def uploads(self, payer: str) -> list[tuple[str, str]]:
         """Names and ids of all files that the provider has."""
-        sql = "SELECT name, id FROM uploads WHERE scope = ?"
-        return await self._write(lambda db: db.execute(sql, (scope,)).fetchall())
+        sql = "SELECT name, id FROM uploads WHERE payer = ?"
+        return await self._write(lambda db: db.execute(sql, (payer,)).fetchall())
 
-    async def forget(self, scope: str, name: str) -> None:
+    async def forget(self, payer: str, name: str) -> None:
         """The provider has it no more."""
-        sql = "DELETE FROM uploads WHERE scope = ? AND name = ?"
-        await self._write(lambda db: db.execute(sql, (scope, name)).rowcount)
+        sql = "DELETE FROM uploads WHERE payer = ? AND name = ?"
+        await self._write(lambda db: db.execute(sql, (payer, name)).rowcount)
 
     async def _set(self, batch: Batch, what: str, *values: object) -> None:
         sql = f"UPDATE batches SET {what} WHERE seq = ?"

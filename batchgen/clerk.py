@@ -88,10 +88,10 @@ class Clerk:
 
     async def _id(self, file: Input, area: str, owner: str) -> str:
         name = api.name(file, area, owner)
-        found = await self.book.uploaded(self.lane.account, name)
+        found = await self.book.uploaded(self.counter.payer, name)
         if not found:
             found = await self.counter.upload(Upload(file, area, name), "vision")
-            await self.book.upload(self.lane.account, name, found)
+            await self.book.upload(self.counter.payer, name, found)
         return found
 
     async def _owner(self) -> str:
@@ -100,7 +100,7 @@ class Clerk:
         if not self._listed:
             self._listed = True
             for name, id_ in await self._there(owner):
-                await self.book.upload(self.lane.account, name, id_)
+                await self.book.upload(self.counter.payer, name, id_)
         return owner
 
     async def _there(self, owner: str) -> Sequence[tuple[str, str]]:
@@ -108,9 +108,9 @@ class Clerk:
 
     async def take_back(self) -> None:
         """Delete the files to edit there, in all their copies."""
-        if not (noted := await self.book.uploads(self.lane.account)):
+        if not (noted := await self.book.uploads(self.counter.payer)):
             return
         there = {id_: name for name, id_ in [*noted, *await self._there(await self.book.owner())]}
         kept = {name for id_, name in there.items() if not await self.counter.delete(id_)}
         for name in {name for name, _ in noted} - kept:
-            await self.book.forget(self.lane.account, name)
+            await self.book.forget(self.counter.payer, name)

@@ -54,7 +54,7 @@ class Collection:
                 self.batch = await self.book.read(self.batch, 0, 0)
                 self.odd.clear()
                 self._ids.clear()
-        await self._rest()
+        await self.lose()
         for what, count in sorted(self.odd.items()):
             log.warning("%s: %d lines %s", self.batch.handle, count, what)
             await self.book.note(self.batch, f"{count} lines {what}")
@@ -133,9 +133,9 @@ class Collection:
             self.odd["of requests that are not ours"] += 1
         return attempt
 
-    async def _rest(self) -> None:
-        """Settle what is in neither file: it was never begun where the provider's counts say so, else nobody knows."""
-        after, error = 0, None
+    async def lose(self, error: ProviderError | None = None) -> None:
+        """Settle what no line was about: it was never begun where the provider's counts say so, else nobody knows."""
+        after = 0
         while page := await self.book.attempts(self.batch, after):
             after, error = page[-1][0], error or await self._fate()
             async with anyio.create_task_group() as tasks:

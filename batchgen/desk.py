@@ -81,7 +81,9 @@ class Desk:
         kept = tasks[:bought]
         quotes = [self.buyer.purse.quote(task, self.buyer.share) for task in kept]
         highs = [each.high if each else None for each in quotes]
-        batch = await self._book.draft(Draft(self._lane.name, kept, highs, sum(map(_tokens, kept))))
+        batch = await self._book.draft(
+            Draft(self._lane.name, self._counter.payer, kept, highs, sum(map(_tokens, kept)))
+        )
         self.seen[batch.id] = Seen(batch)
         return batch
 
@@ -107,7 +109,8 @@ class Desk:
         self.buyer.purse.join(await self._book.load(batch))
         self.seen[batch.id] = Seen(batch)
         fits = self.buyer.purse.budget.fits(0) and self.buyer.purse.images.fits(0)
-        if batch.state is BatchState.DRAFTED and not (fits and await self._book.wanted(batch)):
+        same = fits and batch.payer == self._counter.payer and await self._book.wanted(batch)
+        if batch.state is BatchState.DRAFTED and not same:
             await self._dissolve(batch, "unsent", "withdrawn", "what is wanted has changed since")
 
     def end(self) -> None:
@@ -148,11 +151,13 @@ class Desk:
         if look.status == "failed" and not (look.completed or look.output or look.errors):
             await self._refused(batch, look)
         else:
-            collection = Collection(self.buyer, self._book, self._counter, self._folder, batch, look)
-            await collection.collect()
+            await self._collection(batch, look).collect()
             await self._book.over(batch)
             self._vain = self._vain + 1 if await self._book.fruitless(batch) else 0
         await self._counter.delete(batch.input)
+
+    def _collection(self, batch: Batch, look: Look) -> Collection:
+        return Collection(self.buyer, self._book, self._counter, self._folder, batch, look)
 
     async def _handed_over(self, batch: Batch) -> Batch | None:
         """Its lines uploaded, itself created; None where nothing came of that, and its tasks are queued again."""
@@ -161,7 +166,10 @@ class Desk:
             while batch.state is not BatchState.OPEN:
                 try:
                     if batch.state is BatchState.CREATING:
-                        batch = await self._found(batch)
+                        found = await self._found(batch)
+                        if found is None:
+                            return None
+                        batch = found
                         continue
                     batch = await self._filed(batch)
                     if not batch.input:  # none of its tasks can be sent
@@ -204,10 +212,20 @@ class Desk:
             raise
         return await self._book.opened(batch, look)
 
-    async def _found(self, batch: Batch) -> Batch:
-        """As the provider has it; to be created again where it is nowhere to be seen."""
+    async def _found(self, batch: Batch) -> Batch | None:
+        """As the provider has it; to be created again where it is nowhere to be seen.
+
+        None where another key was to pay for it than the one by which it was looked for: whether it was bought nobody
+        can know.
+        """
         if look := await self._counter.find(batch):
             return await self._book.opened(batch, look)
+        if batch.payer != self._counter.payer:
+            lost = Unknown("nobody answered when its batch was created, and now the key is another", code="other_key")
+            await self._collection(batch, Look("", "lost")).lose(lost)
+            await self._book.note(batch, str(lost))
+            await self._book.over(batch)
+            return None
         self._doubtful.add(batch.id)
         return await self._book.creating(batch, perhaps=False)
 

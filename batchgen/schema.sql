@@ -109,6 +109,7 @@ CREATE TABLE batches (            -- what is handed to a provider's Batch API to
   seq INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,        -- ours, in the batch's metadata: it is found by that after a crash
   lane TEXT NOT NULL,
+  payer TEXT NOT NULL,            -- a hash of provider and key: nobody else is shown it
   model TEXT NOT NULL,
   operation TEXT NOT NULL,
   state TEXT NOT NULL DEFAULT 'drafted' CHECK (state IN ('drafted', 'creating', 'open', 'over')),
@@ -135,11 +136,11 @@ CREATE TABLE batches (            -- what is handed to a provider's Batch API to
 CREATE INDEX batches_open ON batches (state) WHERE state <> 'over';
 
 CREATE TABLE uploads (            -- files to edit that a provider has for the lines of batches
-  scope TEXT NOT NULL,            -- a hash of host and account
+  payer TEXT NOT NULL,            -- a hash of provider and key
   name TEXT NOT NULL,             -- of the file there: a hash of what is in it
   id TEXT NOT NULL,               -- the provider's
   uploaded_at TEXT NOT NULL,
-  PRIMARY KEY (scope, name)
+  PRIMARY KEY (payer, name)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE attempts (

@@ -9,7 +9,7 @@ import pytest
 from batched import batched, kept, local
 from conftest import Start
 from test_batch import edits
-from world import World, many
+from world import KEY, World, many
 
 from batchgen import counter, limits
 from batchgen.job import Job
@@ -240,12 +240,9 @@ def looking(job: Job) -> bool:
     return any(why.startswith("GET batches") for lane in job.progress.lanes for why in lane.waiting.values())
 
 
-@pytest.mark.parametrize("then", [batched, local])
-def test_a_batch_that_was_perhaps_created_when_a_run_was_ended_is_looked_for_by_the_next_one(
-    then: Any, bad: Start
-) -> None:
-    world = bad("--batch-call-faults", "create=cut" + 9 * " batches=500")
-    job = world.job(**batched(world, prompts=many(2)))
+def left_while_looking(world: World, **changes: Any) -> Job:
+    """A run that was told to end while it looked whether a batch was created."""
+    job = world.job(**batched(world, prompts=many(2), **changes))
 
     async def whole() -> None:
         async with anyio.create_task_group() as tasks:
@@ -258,6 +255,29 @@ def test_a_batch_that_was_perhaps_created_when_a_run_was_ended_is_looked_for_by_
         job.drain()
 
     anyio.run(whole)
+    return job
+
+
+def test_a_batch_that_was_perhaps_created_by_another_key_is_in_doubt_and_not_created_again(
+    bad: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner alone is shown it: that it is not listed says nothing."""
+    world = bad("--batch-call-faults", "create=cut-before" + 9 * " batches=500")
+    retry = {"on_unknown": "hold"}
+    left_while_looking(world, retry=retry)
+    monkeypatch.setattr("world.KEY", KEY.replace("a", "b"))
+    assert world.run(**batched(world, prompts=many(2), retry=retry)).exit_code == 3
+    assert (world.states(), world.attempts()) == ({"held": 2}, ["unknown", "unknown"])
+    assert "the key is another" in notes(world)
+    assert kept(world).batches == []
+
+
+@pytest.mark.parametrize("then", [batched, local])
+def test_a_batch_that_was_perhaps_created_when_a_run_was_ended_is_looked_for_by_the_next_one(
+    then: Any, bad: Start
+) -> None:
+    world = bad("--batch-call-faults", "create=cut" + 9 * " batches=500")
+    job = left_while_looking(world)
     assert (job.ended and job.ended.exit_code, world.attempts()) == (7, ["sending", "sending"])
     assert world.rows("SELECT state FROM batches") == [("creating",)]
     assert world.run(**then(world, prompts=many(2))).exit_code == 0
