@@ -13,7 +13,7 @@ from batchgen import disk, results
 from batchgen.batch import Batch, Look
 from batchgen.batchbook import BatchBook
 from batchgen.counter import Counter
-from batchgen.errors import BatchgenError, Busy, ProviderError, Transient, Unknown
+from batchgen.errors import BatchgenError, Busy, ProviderError, Rejected, Transient, Unknown
 from batchgen.generate import Buyer
 from batchgen.results import Result
 from batchgen.task import Attempt
@@ -23,6 +23,7 @@ from batchgen.wire import Reply
 PIECE = 32 * 2**20  # bytes that are fetched at a time
 PIECE_MOST = 1 << 40  # of a host that gives all or nothing
 AT_ONCE = 16  # lines that are settled at a time
+GONE = 404  # a status: somebody deleted it there, or it was too old
 PASSES = 2  # over files in which something cannot be read
 OUTPUT, ERRORS = "output", "errors"
 UNREAD = "that nobody can read"
@@ -63,7 +64,13 @@ class Collection:
         size, whole = PIECE, not file
         while not whole:
             disk.check_room(self.folder, 2 * size)
-            reply = await self.counter.fetch(file, at, size, PIECE_MOST)
+            try:
+                reply = await self.counter.fetch(file, at, size, PIECE_MOST)
+            except Rejected as error:
+                if error.status != GONE:
+                    raise
+                await self.book.note(self.batch, f"its file {file} is gone at the provider")
+                return
             if reply.status == 416 or not reply.length:
                 break
             start = at if reply.status == 206 else 0

@@ -17,7 +17,7 @@ from batchgen.collect import Collection
 from batchgen.counter import Counter
 from batchgen.dialects.base import NO_CREDIT, Spoken
 from batchgen.errors import Blocked, ProviderError, Rejected, Transient, Unknown
-from batchgen.generate import Buyer
+from batchgen.generate import Buyer, check_place
 from batchgen.limits import backoff
 from batchgen.task import Task
 from batchgen.text import clean
@@ -73,6 +73,8 @@ class Desk:
         tasks = await self._book.claim(self._lane.name, min(TASKS_MOST, self._counter.rules.lines_most))
         bought = 0
         try:
+            for task in tasks:
+                check_place(task, self._lane.bench.images)
             bought = await self._fit(tasks)
         finally:
             await self.buyer.ledger.release(tasks[bought:])

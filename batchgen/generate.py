@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -99,6 +100,16 @@ def _first(came: Reply, send: Send) -> Send:
     return sent
 
 
+def check_place(task: Task, folder: Path, open_: int = 1) -> None:
+    """StorageError where its images would find none, or where they are: paid for by what a ledger lost since.
+
+    As many requests as are `open_` may each bring as much.
+    """
+    disk.check_room(folder, ROOM * task.variant.images * open_)
+    if found := images.standing(folder, task.path, task.variant.images):
+        raise StorageError(STANDS.format(found))
+
+
 class Errand:
     """One task on its way. `attempt` is the one that is open: perhaps bought, and not yet settled."""
 
@@ -157,8 +168,8 @@ class Errand:
 
     async def _begin(self) -> Attempt:
         """Its turn has come; Again where others took the room under the caps meanwhile."""
-        self._check_place()
         buyer, lane = self._buyer, self._buyer.lane
+        check_place(self._task, lane.bench.images, lane.open)
         if buyer.deadline.due(lane.name, time.time()):
             raise Exhausted(buyer.deadline.name)
         if not buyer.purse.reserve(self._task):
@@ -173,13 +184,6 @@ class Errand:
             buyer.purse.cancel(self._task)
             raise
         return self.attempt
-
-    def _check_place(self) -> None:
-        """StorageError where its images would find none, or where they are: paid for by what a ledger lost since."""
-        lane, count = self._buyer.lane, self._task.variant.images
-        disk.check_room(lane.bench.images, ROOM * count * lane.open)
-        if found := images.standing(lane.bench.images, self._task.path, count):
-            raise StorageError(STANDS.format(found))
 
     async def _hold(self) -> None:
         """The provider knows the key no more under which the task could be sent again for nothing."""
@@ -209,6 +213,8 @@ class Errand:
             failed = self._failure(attempt, error, slot.probe)
             if buy:
                 self._tell(error, slot.ticket)
+            elif came and isinstance(error, Blocked):
+                lane.block(error)
             return failed, error
         except anyio.get_cancelled_exc_class():
             await self._abandon(attempt)

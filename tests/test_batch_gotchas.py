@@ -1,17 +1,19 @@
 """Everything that goes wrong with batches, and what the books make of it: the bill lies within them, each time."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from batched import batched, kept, local
 from conftest import Start
 from test_batch import edits
-from world import KEY, World, many
+from world import KEY, Host, Respond, World, many
 
-from batchgen import counter, limits
+from batchgen import counter, desk, limits
 from batchgen.job import Job
 
 AMPLE = {"duplicate_allowance": 5}
@@ -200,6 +202,31 @@ def test_without_credit_a_batch_waits_with_its_file_for_the_run_after_it_is_ther
     world.check_equal_to_the_bill()
 
 
+def waits(job: Job, why: str) -> bool:
+    return any(each.startswith(why) for lane in job.progress.lanes for each in lane.waiting.values())
+
+
+async def drained_when(job: Job, why: str) -> None:
+    """Ctrl-C, once something waits for that reason."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(job.run)
+        while not (job.ended or waits(job, why)):  # noqa: ASYNC110 - a run says by no event what it waits for
+            await anyio.sleep(0.002)
+        job.drain()
+
+
+@pytest.mark.parametrize("fault", ["line-429", "invalid", "line-500"])
+def test_a_batch_that_brought_nothing_is_not_followed_at_once_by_the_next_one(
+    fault: str, bad: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BACKOFF_LEAST", 60.0)
+    world = bad("--batch-faults", fault)
+    job = world.job(**batched(world))
+    anyio.run(drained_when, job, "the last batch brought nothing")
+    assert (job.ended and job.ended.exit_code, world.states(), len(kept(world).batches)) == (7, {"todo": 1}, 1)
+    world.check_equal_to_the_bill()
+
+
 # calls that go wrong
 
 CALLS = ("upload", "create", "batch", "content", "delete", "files")
@@ -236,37 +263,15 @@ def test_a_batch_that_was_perhaps_created_is_looked_for_however_often_that_fails
     world.check_equal_to_the_bill()
 
 
-def looking(job: Job) -> bool:
-    return any(why.startswith("GET batches") for lane in job.progress.lanes for why in lane.waiting.values())
-
-
-def left_while_looking(world: World, **changes: Any) -> Job:
-    """A run that was told to end while it looked whether a batch was created."""
-    job = world.job(**batched(world, prompts=many(2), **changes))
-
-    async def whole() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain)
-            await job.run()
-
-    async def drain() -> None:
-        while not looking(job):  # noqa: ASYNC110 - a run says by no event what it waits for
-            await anyio.sleep(0.002)
-        job.drain()
-
-    anyio.run(whole)
-    return job
-
-
 def test_a_batch_that_was_perhaps_created_by_another_key_is_in_doubt_and_not_created_again(
     bad: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its owner alone is shown it: that it is not listed says nothing."""
     world = bad("--batch-call-faults", "create=cut-before" + 9 * " batches=500")
-    retry = {"on_unknown": "hold"}
-    left_while_looking(world, retry=retry)
+    manifest = {"prompts": many(2), "retry": {"on_unknown": "hold"}}
+    anyio.run(drained_when, world.job(**batched(world, **manifest)), "GET batches")
     monkeypatch.setattr("world.KEY", KEY.replace("a", "b"))
-    assert world.run(**batched(world, prompts=many(2), retry=retry)).exit_code == 3
+    assert world.run(**batched(world, **manifest)).exit_code == 3
     assert (world.states(), world.attempts()) == ({"held": 2}, ["unknown", "unknown"])
     assert "the key is another" in notes(world)
     assert kept(world).batches == []
@@ -277,7 +282,9 @@ def test_a_batch_that_was_perhaps_created_when_a_run_was_ended_is_looked_for_by_
     then: Any, bad: Start
 ) -> None:
     world = bad("--batch-call-faults", "create=cut" + 9 * " batches=500")
-    job = left_while_looking(world)
+    job = world.job(**batched(world, prompts=many(2)))
+
+    anyio.run(drained_when, job, "GET batches")
     assert (job.ended and job.ended.exit_code, world.attempts()) == (7, ["sending", "sending"])
     assert world.rows("SELECT state FROM batches") == [("creating",)]
     assert world.run(**then(world, prompts=many(2))).exit_code == 0
@@ -305,4 +312,70 @@ def test_an_answer_that_comes_by_halves_or_whole_or_as_garbage_is_read_in_the_en
 def test_a_provider_that_gives_files_whole_or_not_at_all_is_read_as_well(bad: Start) -> None:
     world = bad("--no-ranges")
     assert world.run(**batched(world, prompts=many(3))).exit_code == 0
+    world.check_equal_to_the_bill()
+
+
+# a host between us and the provider
+
+PASSED = ("content-type", "content-range", "retry-after")
+Change = Callable[[str, str, httpx.Response], tuple[int, dict[str, str], bytes] | None]
+
+
+@pytest.fixture
+def behind(bad: Start, host: Callable[[Respond], Host]) -> Callable[[Change], World]:
+    """A world whose provider is heard through a host that gives another answer where it likes."""
+
+    def begin(change: Change) -> World:
+        world = bad()
+        root = world.sandbox.root
+
+        def respond(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+            headers, body = relay.taken[-1]
+            kept = {name: value for name, value in headers.items() if name not in ("host", "content-length")}
+            url = f"{root}{path}"
+            answer = world.sandbox.client.request(method, url, headers=kept, content=body, timeout=20)
+            told = {name: value for name, value in answer.headers.items() if name in PASSED}
+            return change(method, path, answer) or (answer.status_code, told, answer.content)
+
+        relay = host(respond)
+        world.sandbox = replace(world.sandbox, url=f"{relay.url}/v1")
+        return world
+
+    return begin
+
+
+def test_a_file_of_which_nobody_tells_the_length_is_read_to_its_end(behind: Callable[[Change], World]) -> None:
+    def unmeasured(method: str, path: str, answer: httpx.Response) -> tuple[int, dict[str, str], bytes] | None:
+        said = {"content-range": f"bytes 0-{len(answer.content) - 1}/*"}
+        return (206, said, answer.content.rstrip(b"\n")) if path.endswith("/content") else None
+
+    world = behind(unmeasured)
+    assert world.run(**batched(world, prompts=many(3))).exit_code == 0
+    world.check_equal_to_the_bill()
+
+
+def test_a_batch_that_shows_up_after_it_was_created_again_is_ended_and_told_of(
+    behind: Callable[[Change], World],
+) -> None:
+    lost = {"POST /v1/batches": 1, "GET /v1/batches?limit=100": len(counter.LOOKS)}
+
+    def late(method: str, path: str, answer: httpx.Response) -> tuple[int, dict[str, str], bytes] | None:
+        call = f"{method} {path}"
+        lost[call] = lost.get(call, 0) - 1
+        return (200, {}, b'{"data": []}') if lost[call] >= 0 else None
+
+    world = behind(late)
+    assert world.run(**batched(world, prompts=many(2))).exit_code == 0
+    first, second = kept(world).batches
+    assert notes(world) == desk.TWICE.format(first["id"])
+    assert world.rows("SELECT handle FROM batches") == [(second["id"],)]
+    assert (attempts(world), len(world.charges())) == ({"paid": 2}, 4)
+
+
+def test_a_file_that_cannot_be_deleted_keeps_nobody_waiting(behind: Callable[[Change], World]) -> None:
+    def undeletable(method: str, path: str, answer: httpx.Response) -> tuple[int, dict[str, str], bytes] | None:
+        return (500, {}, b"") if method == "DELETE" else None
+
+    world = behind(undeletable)
+    assert world.run(**batched(world, prompts=many(2))).exit_code == 0
     world.check_equal_to_the_bill()

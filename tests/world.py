@@ -203,7 +203,7 @@ class Host:
                 self.end_headers()
                 self.wfile.write(said)
 
-            do_POST = do_GET
+            do_POST = do_DELETE = do_GET
 
             def log_message(self, *_: object) -> None:
                 pass
