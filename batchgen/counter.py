@@ -19,6 +19,7 @@ from batchgen.text import clean
 from batchgen.wire import Reply, Request, Upload
 
 TRIES_MOST = 20  # of one question in a row: a quarter of an hour
+DELETE_MOST = 4  # the same for what nobody needs to wait for
 PAGES_MOST = 100
 CONFLICT = 409  # a status that stays what it is
 LOOKS = (0, 1, 3, 9, 27)  # intervals of polling until a batch that is not listed was never created
@@ -101,7 +102,7 @@ class Counter:
     async def delete(self, file: str) -> bool:
         """Whether a file is there no more."""
         try:
-            await self._asked(api.delete(file), lambda reply: reply.status)
+            await self._asked(api.delete(file), lambda reply: reply.status, most=DELETE_MOST)
         except ProviderError as error:
             return error.status == 404
         return True
@@ -114,8 +115,8 @@ class Counter:
         """Wait; Stopped as soon as the lane is left. `why` is shown to those who watch."""
         await self._lane.pause(batch.id, seconds, why, buys=False)
 
-    async def _asked(self, request: Request, read: Callable[[Reply], T], span: str = "") -> T:
-        """What came of a question that may be repeated. Transient or Unknown where it never was answered."""
+    async def _asked(self, request: Request, read: Callable[[Reply], T], span: str = "", most: int = 0) -> T:
+        """What came of a question that may be repeated, up to `most` times. Transient or Unknown where it never was."""
         tries = 0
         while True:
             tries += 1
@@ -125,7 +126,7 @@ class Counter:
                 trouble: ProviderError = Unknown(f"its answer cannot be read: {error}", code="not_json")
             except (Transient, Unknown, Unusable) as error:
                 trouble = error
-            if tries == TRIES_MOST or trouble.status == CONFLICT:
+            if tries == (most or TRIES_MOST) or trouble.status == CONFLICT:
                 raise trouble
             log.info("%s %s: %s", request.method, request.url, trouble)
             wait = backoff(tries, trouble.retry_after, self._lane.chance)
