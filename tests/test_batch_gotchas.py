@@ -11,9 +11,10 @@ import pytest
 from batched import batched, kept, local
 from conftest import Start
 from test_batch import edits
-from world import KEY, Host, Respond, World, many
+from world import HERON, KEY, OTTER, Host, Respond, World, many, png
 
 from batchgen import counter, desk, limits
+from batchgen.errors import StorageError
 from batchgen.job import Job
 
 AMPLE = {"duplicate_allowance": 5}
@@ -268,7 +269,7 @@ def test_a_batch_that_was_perhaps_created_by_another_key_is_in_doubt_and_not_cre
 ) -> None:
     """Its owner alone is shown it: that it is not listed says nothing."""
     world = bad("--batch-call-faults", "create=cut-before" + 9 * " batches=500")
-    manifest = {"prompts": many(2), "retry": {"on_unknown": "hold"}}
+    manifest: dict[str, Any] = {"prompts": many(2), "retry": {"on_unknown": "hold"}}
     anyio.run(drained_when, world.job(**batched(world, **manifest)), "GET batches")
     monkeypatch.setattr("world.KEY", KEY.replace("a", "b"))
     assert world.run(**batched(world, **manifest)).exit_code == 3
@@ -379,3 +380,43 @@ def test_a_file_that_cannot_be_deleted_keeps_nobody_waiting(behind: Callable[[Ch
     world = behind(undeletable)
     assert world.run(**batched(world, prompts=many(2))).exit_code == 0
     world.check_equal_to_the_bill()
+
+
+def test_a_result_file_that_is_gone_leaves_what_was_in_it_in_doubt_and_keeps_no_run(
+    behind: Callable[[Change], World],
+) -> None:
+    def gone(method: str, path: str, answer: httpx.Response) -> tuple[int, dict[str, str], bytes] | None:
+        return (404, {}, b'{"error": {"message": "No such File object"}}') if path.endswith("/content") else None
+
+    world = behind(gone)
+    assert world.run(**batched(world, prompts=many(2), retry={"on_unknown": "hold"})).exit_code == 3
+    assert (world.states(), world.attempts()) == ({"held": 2}, ["unknown", "unknown"])
+    assert "is gone at the provider" in notes(world)
+    world.check_books()
+
+
+def test_a_line_that_the_account_refused_stops_the_lane_and_not_the_batch(behind: Callable[[Change], World]) -> None:
+    """Else its task would go from batch to batch for ever: it did nothing wrong, so that no try of it is used up."""
+
+    def broke(method: str, path: str, answer: httpx.Response) -> tuple[int, dict[str, str], bytes] | None:
+        said = answer.content.replace(b"moderation_blocked", b"insufficient_quota")
+        return (answer.status_code, {}, said) if path.endswith("/content") else None
+
+    world = behind(broke)
+    ended = world.run(**batched(world, prompts=["An otter [moderated]", *many(2)]))
+    assert (ended.exit_code, world.states()) == (5, {"done": 2, "todo": 1})
+    assert len(kept(world).batches) == 1
+
+
+def test_nothing_is_handed_over_whose_image_stands_there_already(world: World) -> None:
+    """A ledger that lost its last rows would buy it again."""
+    assert world.run(**batched(world)).exit_code == 0
+    both: dict[str, Any] = {"prompts": [OTTER, HERON]}
+    assert world.run(**batched(world, **both, limits={"concurrency": 4, "budget": 0.0001})).exit_code == 4
+    ((path,),) = world.rows("SELECT path FROM tasks WHERE state = 'todo'")
+    place = world.run_folder / "images" / f"{path}.png"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(png())
+    with pytest.raises(StorageError, match="is there already"):
+        world.run(**batched(world, **both))
+    assert (len(world.charges()), world.states()) == (1, {"done": 1, "todo": 1})
