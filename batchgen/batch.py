@@ -32,7 +32,8 @@ class Batch:
 
     `payer` stands for the provider and the key by which alone it can be seen.
     `output_at` and `errors_at` are how many bytes of those two files are settled, `tokens` those that go in, as they
-    are reckoned, `drafted` and `created` moments in UTC, as the ledger writes them.
+    are reckoned, `tries` is how often its creation was asked for, `drafted` and `created` are moments in UTC, as the
+    ledger writes them.
     """
 
     seq: int
@@ -45,6 +46,7 @@ class Batch:
     tasks: int
     tokens: int
     drafted: str
+    tries: int = 0
     input: str = ""
     handle: str = ""
     output: str = ""

@@ -163,8 +163,8 @@ class BatchBook:
     async def creating(self, batch: Batch, perhaps: bool) -> Batch:
         """It is being created, so that perhaps it was; or surely it was not."""
         state = BatchState.CREATING if perhaps else BatchState.DRAFTED
-        await self._set(batch, "state = ?", str(state))
-        return replace(batch, state=state)
+        await self._set(batch, "state = ?, tries = tries + ?", str(state), perhaps)
+        return replace(batch, state=state, tries=batch.tries + perhaps)
 
     async def opened(self, batch: Batch, look: Look) -> Batch:
         """The provider has it, under its own name: a crash costs nothing any more."""
@@ -204,6 +204,15 @@ class BatchBook:
             " ELSE note || '; ' || ?1 END WHERE seq = ?3"
         )
         await self._write(lambda db: db.execute(f"UPDATE batches SET {sql}", (what, NOTE_MOST, batch.seq)).rowcount)
+
+    async def doubled(self, batch: Batch) -> int:
+        """Another batch had the same lines: what was made of them may have been billed twice. How much that is."""
+        sql = (
+            "UPDATE attempts SET cost_high = 2 * cost_high WHERE batch = ?"
+            " AND state IN ('paid', 'unusable', 'unknown') RETURNING cost_high / 2"
+        )
+        rows = await self._write(lambda db: db.execute(sql, (batch.seq,)).fetchall())
+        return sum(row[0] or 0 for row in rows)
 
     async def over(self, batch: Batch) -> None:
         """All that came of it is in the books."""

@@ -29,7 +29,9 @@ TOO_MANY = "token_limit_exceeded"
 LIMIT = re.compile(r"Limit: ([0-9][0-9,]{0,20})")
 PASSING = frozenset({"", "server_error"})  # codes of what goes by itself
 CANCELLING = "cancelling"
-TWICE = "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice"
+TWICE = (
+    "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice, perhaps all"
+)
 ROOMY = 0.8  # of the tokens that may be enqueued: ours are an estimate
 AGE = 0.05  # of a batch's, between two looks
 POLL_MOST = 60.0  # seconds
@@ -59,7 +61,6 @@ class Desk:
         self._counter = Counter(buyer.lane, folder)
         self._clerk = Clerk(buyer.lane, self._book, self._counter, folder, files)
         self._folder = folder
-        self._doubtful: set[str] = set()  # that were created again, as the first try was nowhere to be seen
         self._vain = 0  # batches in a row of which nothing came
 
     async def draft(self) -> Batch | None:
@@ -147,13 +148,14 @@ class Desk:
             return
         look = await self._ended(batch := created)
         batch = await self._book.seen(batch, look)
-        for twin in await self._counter.twins(batch) if batch.id in self._doubtful else ():
-            log.warning("batch %s: %s", batch.handle, TWICE.format(twin))
-            await self._book.note(batch, TWICE.format(twin))
         if look.status == "failed" and not (look.completed or look.output or look.errors):
             await self._refused(batch, look)
         else:
             await self._collection(batch, look).collect()
+            for twin in await self._counter.twins(batch) if batch.tries > 1 else ():
+                log.warning("batch %s: %s", batch.handle, TWICE.format(twin))
+                await self._book.note(batch, TWICE.format(twin))
+                self.buyer.purse.budget.settle(0, await self._book.doubled(batch))
             await self._book.over(batch)
             self._vain = self._vain + 1 if await self._book.fruitless(batch) else 0
         await self._counter.delete(batch.input)
@@ -212,7 +214,7 @@ class Desk:
         except (ProviderError, Stopped):
             await self._book.creating(batch, perhaps=False)
             raise
-        return await self._book.opened(batch, look)
+        return await self._book.opened(perhaps, look)
 
     async def _found(self, batch: Batch) -> Batch | None:
         """As the provider has it; to be created again where it is nowhere to be seen.
@@ -228,7 +230,6 @@ class Desk:
             await self._book.note(batch, str(lost))
             await self._book.over(batch)
             return None
-        self._doubtful.add(batch.id)
         return await self._book.creating(batch, perhaps=False)
 
     async def _declined(self, batch: Batch, error: Rejected) -> None:

@@ -371,6 +371,9 @@ def test_a_batch_that_shows_up_after_it_was_created_again_is_ended_and_told_of(
     assert notes(world) == desk.TWICE.format(first["id"])
     assert world.rows("SELECT handle FROM batches") == [(second["id"],)]
     assert (attempts(world), len(world.charges())) == ({"paid": 2}, 4)
+    ((low, high),) = world.rows("SELECT sum(cost_low), sum(cost_high) FROM attempts")
+    assert low == world.billed() / 2
+    assert high == world.billed()
 
 
 def test_a_file_that_cannot_be_deleted_keeps_nobody_waiting(behind: Callable[[Change], World]) -> None:
