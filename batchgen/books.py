@@ -11,7 +11,7 @@ from typing import Any
 from batchgen.errors import StorageError
 from batchgen.task import AttemptState, TaskState
 
-SCHEMA_VERSION = 1  # of the ledger's tables
+SCHEMA_VERSION = 2  # of the ledger's tables
 Row = Mapping[str, object]
 Connection = sqlite3.Connection
 

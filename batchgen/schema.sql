@@ -1,7 +1,7 @@
 -- The ledger. Money is in nano-dollars (1e-9 USD), whole numbers, so that sums are exact; the views show USD.
 -- Times are UTC. To read by hand: v_tasks, v_attempts, v_images, v_costs.
 PRAGMA application_id = 0x62676c64;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 CREATE TABLE job (
   name TEXT NOT NULL,
