@@ -1,5 +1,6 @@
 """A batch: tasks that are handed to a provider's Batch API together; what is said to it, and what it says. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from batchgen.wire import Form, Reply, Request, Upload
 MARK = "batchgen"
 """Under which name our id stands in a batch's metadata, and how files begin that are handed over."""
 WINDOW = "24h"
+ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 PAGE = 100  # batches or files that are listed at a time
 UNSAID = frozenset({"stream", "partial_images", "response_format"})  # no line may hold them
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -32,8 +34,8 @@ class Batch:
 
     `payer` stands for the provider and the key by which alone it can be seen.
     `output_at` and `errors_at` are how many bytes of those two files are settled, `tokens` those that go in, as they
-    are reckoned, `tries` is how often its creation was asked for, `drafted` and `created` are moments in UTC, as the
-    ledger writes them.
+    are reckoned, `doubts` is how often it was nowhere to be seen and created again, `drafted` and `created` are moments
+    in UTC, as the ledger writes them.
     """
 
     seq: int
@@ -46,7 +48,7 @@ class Batch:
     tasks: int
     tokens: int
     drafted: str
-    tries: int = 0
+    doubts: int = 0
     input: str = ""
     handle: str = ""
     output: str = ""
@@ -168,13 +170,13 @@ def files(reply: Reply) -> tuple[Sequence[tuple[str, str]], str]:
     """The names and ids of the files of a page, and behind which there are more ("": none)."""
     body = _object(reply)
     entries = list(_entries(body))
-    last = _text(entries[-1], "id") if entries and body.get("has_more") is True else ""
-    return [(_text(each, "filename"), _text(each, "id")) for each in entries], last
+    last = _id(entries[-1], "id") if entries and body.get("has_more") is True else ""
+    return [(_text(each, "filename"), _id(each, "id")) for each in entries], last
 
 
 def file_id(reply: Reply) -> str:
     """What a file that was handed over is called; ValueError where nothing is said."""
-    found = _text(_object(reply), "id")
+    found = _id(_object(reply), "id")
     if not found:
         raise ValueError("no id of a file came back")
     return found
@@ -182,7 +184,7 @@ def file_id(reply: Reply) -> str:
 
 def _look(body: Mapping[str, object]) -> Look:
     counts, meta, errors = (_mapping(body.get(key)) for key in ("request_counts", "metadata", "errors"))
-    handle, status = _text(body, "id"), _text(body, "status")
+    handle, status = _id(body, "id"), _text(body, "status")
     if not (handle and status):
         raise ValueError("it says nothing of a batch")
     return Look(
@@ -192,8 +194,8 @@ def _look(body: Mapping[str, object]) -> Look:
         total=_count(counts, "total"),
         completed=_count(counts, "completed"),
         failed=_count(counts, "failed"),
-        output=_text(body, "output_file_id"),
-        errors=_text(body, "error_file_id"),
+        output=_id(body, "output_file_id"),
+        errors=_id(body, "error_file_id"),
         created=_moment(body, "created_at"),
         expires=_moment(body, "expires_at"),
         problems=tuple((_count(each, "line"), _spoken(each)) for each in _entries(errors)[:PROBLEMS_MOST]),
@@ -223,6 +225,12 @@ def _entries(body: Mapping[str, object]) -> list[Mapping[str, object]]:
 
 def _text(body: Mapping[str, object], key: str) -> str:
     return kept(body.get(key), ID_MOST)
+
+
+def _id(body: Mapping[str, object], key: str) -> str:
+    """A name that may stand in a path and in a URL; "" where it is none."""
+    found = _text(body, key)
+    return found if ID.fullmatch(found) else ""
 
 
 def _count(body: Mapping[str, object], key: str) -> int:

@@ -48,7 +48,7 @@ class BatchBook:
 
     async def claim(self, lane: str, most: int) -> list[Task]:
         """Take up to `most` tasks of one model and operation, those of the first that is to do."""
-        todo = f"lane = ? AND state = 'todo' AND {self._scope()}"
+        todo = f"lane = ? AND state = 'todo' AND replay = 0 AND {self._scope()}"
         alike = "SELECT w.id FROM variants v JOIN variants w USING (provider, model, operation) WHERE v.id = ?"
 
         def work(db: sqlite3.Connection) -> list[Task]:
@@ -61,6 +61,15 @@ class BatchBook:
                 (lane, first[0], most),
             ).fetchall()
             return [self._task(db, seq) for (seq,) in sorted(rows)]
+
+        return await self._write(work)
+
+    async def keyed(self, lane: str) -> list[Task]:
+        """Take the tasks that may be sent again only under the key of their purchase: a batch knows none."""
+        sql = f"UPDATE tasks SET state = 'doing' WHERE lane = ? AND state = 'todo' AND replay = 1 AND {self._scope()}"
+
+        def work(db: sqlite3.Connection) -> list[Task]:
+            return [self._task(db, seq) for (seq,) in db.execute(f"{sql} RETURNING seq", (lane,)).fetchall()]
 
         return await self._write(work)
 
@@ -163,8 +172,13 @@ class BatchBook:
     async def creating(self, batch: Batch, perhaps: bool) -> Batch:
         """It is being created, so that perhaps it was; or surely it was not."""
         state = BatchState.CREATING if perhaps else BatchState.DRAFTED
-        await self._set(batch, "state = ?, tries = tries + ?", str(state), perhaps)
-        return replace(batch, state=state, tries=batch.tries + perhaps)
+        await self._set(batch, "state = ?", str(state))
+        return replace(batch, state=state)
+
+    async def doubted(self, batch: Batch) -> Batch:
+        """It is nowhere to be seen, and may be created again."""
+        await self._set(batch, "state = 'drafted', doubts = doubts + 1")
+        return replace(batch, state=BatchState.DRAFTED, doubts=batch.doubts + 1)
 
     async def opened(self, batch: Batch, look: Look) -> Batch:
         """The provider has it, under its own name: a crash costs nothing any more."""
@@ -205,18 +219,23 @@ class BatchBook:
         )
         await self._write(lambda db: db.execute(f"UPDATE batches SET {sql}", (what, NOTE_MOST, batch.seq)).rowcount)
 
-    async def doubled(self, batch: Batch) -> int:
-        """Another batch had the same lines: what was made of them may have been billed twice. How much that is."""
-        sql = (
-            "UPDATE attempts SET cost_high = 2 * cost_high WHERE batch = ?"
-            " AND state IN ('paid', 'unusable', 'unknown') RETURNING cost_high / 2"
-        )
-        rows = await self._write(lambda db: db.execute(sql, (batch.seq,)).fetchall())
-        return sum(row[0] or 0 for row in rows)
+    async def over(self, batch: Batch, others: int = 0) -> int:
+        """All that came of it is in the books.
 
-    async def over(self, batch: Batch) -> None:
-        """All that came of it is in the books."""
-        await self._set(batch, "state = 'over', ended_at = ?", records.now())
+        Where there were others with the same lines, what was made of them may have been billed as often again: returns
+        by how much that raises what is spent at most.
+        """
+        raised = (
+            "UPDATE attempts SET cost_high = cost_high * ?1 WHERE batch = ?2"
+            " AND state IN ('paid', 'unusable', 'unknown') RETURNING cost_high / ?1 * (?1 - 1)"
+        )
+
+        def work(db: sqlite3.Connection) -> int:
+            more = db.execute(raised, (1 + others, batch.seq)).fetchall() if others else []
+            db.execute("UPDATE batches SET state = 'over', ended_at = ? WHERE seq = ?", (records.now(), batch.seq))
+            return sum(row[0] or 0 for row in more)
+
+        return await self._write(work)
 
     async def dissolve(self, batch: Batch, state: str, code: str, why: str, most: int | None = None) -> Load:
         """Nothing of it was made, nor billed: its tasks go back to the queue, no try is used up. All or nothing.

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter as Counts
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from batchgen import disk, results
 from batchgen.batch import Batch, Look
 from batchgen.batchbook import BatchBook
 from batchgen.counter import Counter
+from batchgen.dialects.base import Spoken
 from batchgen.errors import BatchgenError, Busy, ProviderError, Rejected, Transient, Unknown
 from batchgen.generate import Buyer
 from batchgen.results import Result
@@ -140,6 +141,16 @@ class Collection:
             self.odd["of requests that are not ours"] += 1
         return attempt
 
+    async def reject(self, bad: Mapping[int, Spoken]) -> None:
+        """The tasks of these lines, counted from 1, will never work."""
+        line, after = 0, 0
+        while page := await self.book.attempts(self.batch, after):
+            after = page[-1][0]
+            for _, attempt in page:
+                line += 1
+                if said := bad.get(line):
+                    await self.buyer.collect(attempt, Rejected(said.message, code=said.code))
+
     async def lose(self, error: ProviderError | None = None) -> None:
         """Settle what no line was about: it was never begun where the provider's counts say so, else nobody knows."""
         after = 0
@@ -155,7 +166,7 @@ class Collection:
     async def _lost(self, attempt: Attempt, error: ProviderError) -> None:
         try:
             await self.buyer.collect(attempt, type(error)(str(error), code=error.code))
-        except (Stopped, BatchgenError) as trouble:
+        except (Stopped, BatchgenError, OSError) as trouble:
             self._trouble = self._trouble or trouble
 
     async def _fate(self) -> ProviderError:

@@ -42,8 +42,16 @@ class Counter:
         return await self._asked(api.upload(file, purpose), api.file_id)
 
     async def create(self, batch: Batch, where: str) -> Look:
-        """Buy its lines, which go to that endpoint. Unknown where nobody knows whether that was done."""
-        reply = await self._send(api.create(batch, where))
+        """Buy its lines, which go to that endpoint. Unknown where nobody knows whether that was done.
+
+        So it is after every 5xx: that the provider failed at something does not say at what.
+        """
+        try:
+            reply = await self._send(api.create(batch, where))
+        except (Transient, Unusable) as error:
+            if isinstance(error, Transient) and error.status < 500:
+                raise
+            raise Unknown(str(error), code=error.code, status=error.status) from None
         try:
             return api.look(reply)
         except ValueError as error:
@@ -70,12 +78,9 @@ class Counter:
                 return
             after = looks[-1].handle
 
-    async def twins(self, batch: Batch) -> list[str]:
-        """What was created beside it after all, under the same id; cancelled."""
-        found = [look.handle async for look in self._batches() if look.mark == batch.id and look.handle != batch.handle]
-        for each in found:
-            await self.cancel(each)
-        return found
+    async def others(self, batch: Batch) -> list[Look]:
+        """What was created beside it after all, under the same id."""
+        return [look async for look in self._batches() if look.mark == batch.id and look.handle != batch.handle]
 
     async def files(self, begin: str) -> Sequence[tuple[str, str]]:
         """The names and ids of the files there whose names begin so; one that was uploaded twice is there twice."""

@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import anyio
 
 from batchgen import batch as api
-from batchgen import costs, records
+from batchgen import records, sizing
 from batchgen.batch import Batch, BatchState, Look
 from batchgen.batchbook import BatchBook, Draft
 from batchgen.clerk import Clerk
@@ -18,21 +19,19 @@ from batchgen.counter import Counter
 from batchgen.dialects.base import NO_CREDIT, Spoken
 from batchgen.errors import Blocked, ProviderError, Rejected, Transient, Unknown
 from batchgen.generate import Buyer, check_place
-from batchgen.limits import backoff
-from batchgen.task import Task
+from batchgen.limits import SAME_REJECTIONS, backoff
+from batchgen.task import AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
 from batchgen.turn import Stopped
 
-TASKS_MOST = 1_000  # of a batch: what comes back at a time, and what is lost at a time where one expires
-LINE = 2_000  # bytes of a line beside its prompt
 TOO_MANY = "token_limit_exceeded"
 LIMIT = re.compile(r"Limit: ([0-9][0-9,]{0,20})")
 PASSING = frozenset({"", "server_error"})  # codes of what goes by itself
 CANCELLING = "cancelling"
+GONE = 404  # a status
 TWICE = (
     "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice, perhaps all"
 )
-ROOMY = 0.8  # of the tokens that may be enqueued: ours are an estimate
 AGE = 0.05  # of a batch's, between two looks
 POLL_MOST = 60.0  # seconds
 SLICE = 1.0  # of them, between two looks at whether it is to end
@@ -61,6 +60,7 @@ class Desk:
         self._counter = Counter(buyer.lane, folder)
         self._clerk = Clerk(buyer.lane, self._book, self._counter, folder, files)
         self._folder = folder
+        self._adopted: set[str] = set()  # those of earlier runs
         self._vain = 0  # batches in a row of which nothing came
 
     async def draft(self) -> Batch | None:
@@ -71,7 +71,10 @@ class Desk:
         if self._vain:
             wait = backoff(self._vain, None, self._lane.chance)
             await self._lane.pause("batches", wait, "the last batch brought nothing")
-        tasks = await self._book.claim(self._lane.name, min(TASKS_MOST, self._counter.rules.lines_most))
+        for task in await self._book.keyed(self._lane.name):
+            await self.buyer.ledger.hold(task)
+            self.buyer.settled(task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
+        tasks = await self._book.claim(self._lane.name, min(sizing.TASKS_MOST, self._counter.rules.lines_most))
         bought = 0
         try:
             for task in tasks:
@@ -85,7 +88,7 @@ class Desk:
         quotes = [self.buyer.purse.quote(task, self.buyer.share) for task in kept]
         highs = [each.high if each else None for each in quotes]
         batch = await self._book.draft(
-            Draft(self._lane.name, self._counter.payer, kept, highs, sum(map(_tokens, kept)))
+            Draft(self._lane.name, self._counter.payer, kept, highs, sum(map(sizing.tokens, kept)))
         )
         self.seen[batch.id] = Seen(batch)
         return batch
@@ -95,12 +98,7 @@ class Desk:
         if not tasks:
             return 0
         most, used = await self._book.room(self._lane.name, tasks[0].variant.model)
-        room, size, tokens, count = None if most is None else int(most * ROOMY) - used, 0, 0, 0
-        for task in tasks:
-            size, tokens = size + _bytes(task), tokens + _tokens(task)
-            if size > self._counter.rules.bytes_most or (room is not None and tokens > room and (count or used)):
-                break
-            count += 1
+        count = sizing.fitting(tasks, most, used, self._counter.rules.bytes_most)
         if not count:
             return 0
         if not self.seen:
@@ -108,13 +106,10 @@ class Desk:
         return self.buyer.purse.commit(tasks[:count], self.buyer.share)
 
     async def adopt(self, batch: Batch) -> None:
-        """Take up a batch of an earlier run; one that was never created goes, where it is not as wanted any more."""
+        """Take up a batch of an earlier run."""
         self.buyer.purse.join(await self._book.load(batch))
         self.seen[batch.id] = Seen(batch)
-        fits = self.buyer.purse.budget.fits(0) and self.buyer.purse.images.fits(0)
-        same = fits and batch.payer == self._counter.payer and await self._book.wanted(batch)
-        if batch.state is BatchState.DRAFTED and not same:
-            await self._dissolve(batch, "unsent", "withdrawn", "what is wanted has changed since")
+        self._adopted.add(batch.id)
 
     def end(self) -> None:
         """Create no more, and let the provider end what it has; what is made by then is kept and paid for."""
@@ -130,8 +125,6 @@ class Desk:
 
     async def follow(self, batch: Batch) -> None:
         """See a batch through, from whatever state it is in, until all that came of it is in the books."""
-        if batch.id not in self.seen:  # it went when it was taken up
-            return
         try:
             await self._through(batch)
         except ProviderError as error:
@@ -143,22 +136,33 @@ class Desk:
                     self.buyer.purse.part(await self._book.load(batch))
 
     async def _through(self, batch: Batch) -> None:
-        created = await self._handed_over(batch)
-        if created is None:
-            return
-        look = await self._ended(batch := created)
+        going = await self._handed_over(batch)
+        while going:
+            going = await self._seen_through(going)
+
+    async def _seen_through(self, batch: Batch) -> Batch | None:
+        """To its end; where nothing came of it, but of another one with the same lines, that one."""
+        for other in await self._others(batch):
+            await self._counter.cancel(other.handle)
+        look = await self._ended(batch)
+        if look is None:
+            return None
         batch = await self._book.seen(batch, look)
         if look.status == "failed" and not (look.completed or look.output or look.errors):
-            await self._refused(batch, look)
-        else:
-            await self._collection(batch, look).collect()
-            for twin in await self._counter.twins(batch) if batch.tries > 1 else ():
-                log.warning("batch %s: %s", batch.handle, TWICE.format(twin))
-                await self._book.note(batch, TWICE.format(twin))
-                self.buyer.purse.budget.settle(0, await self._book.doubled(batch))
-            await self._book.over(batch)
-            self._vain = self._vain + 1 if await self._book.fruitless(batch) else 0
+            return await self._refused(batch, look)
+        await self._collection(batch, look).collect()
+        others = await self._others(batch)
+        for other in others:
+            log.warning("batch %s: %s", batch.handle, TWICE.format(other.handle))
+            await self._book.note(batch, TWICE.format(other.handle))
+        self.buyer.purse.budget.settle(0, await self._book.over(batch, len(others)))
+        self._vain = self._vain + 1 if await self._book.fruitless(batch) else 0
         await self._counter.delete(batch.input)
+        return None
+
+    async def _others(self, batch: Batch) -> list[Look]:
+        """Those that bear its id, where it was created again because it was nowhere to be seen."""
+        return await self._counter.others(batch) if batch.doubts else []
 
     def _collection(self, batch: Batch, look: Look) -> Collection:
         return Collection(self.buyer, self._book, self._counter, self._folder, batch, look)
@@ -175,10 +179,11 @@ class Desk:
                             return None
                         batch = found
                         continue
+                    if why := await self._unwanted(batch):
+                        return await self._withdraw(batch, "unsent", "withdrawn", why)
                     batch = await self._filed(batch)
-                    if not batch.input:  # none of its tasks can be sent
-                        await self._dissolve(batch, "unsent", "empty", "nothing is left of it")
-                        return None
+                    if not batch.input:
+                        return await self._withdraw(batch, "unsent", "empty", "none of its tasks can be sent")
                     batch = await self._created(batch)
                 except (Transient, Blocked) as error:
                     if isinstance(error, Blocked) and not self._lane.patient:
@@ -187,13 +192,27 @@ class Desk:
                     wait = backoff(tries, error.retry_after, self._lane.chance)
                     await self._counter.rest(batch, wait, f"POST batches: {error.code}")
         except Stopped:
-            if batch.state is BatchState.DRAFTED:  # else it is perhaps bought: the next run looks for it
+            if batch.doubts:  # perhaps it is bought: the next run looks for it
+                await self._book.creating(batch, perhaps=True)
+            elif batch.state is BatchState.DRAFTED:
                 await self._dissolve(batch, "unsent", "withdrawn", "the run was told to end before it was created")
             raise
         except Rejected as error:
-            await self._declined(batch, error)
-            return None
+            if batch.state is BatchState.CREATING:  # it is the list that is refused
+                raise
+            return await self._declined(batch, error)
         return batch
+
+    async def _unwanted(self, batch: Batch) -> str:
+        """Why a batch that an earlier run drafted is not to be created; nothing where it is."""
+        if batch.id not in self._adopted:
+            return ""
+        if batch.payer != self._counter.payer:
+            return "the key is another now"
+        purse = self.buyer.purse
+        if not (purse.budget.fits(0) and purse.images.fits(0)):
+            return "the limits have no room for it any more"
+        return "" if await self._book.wanted(batch) else "what is wanted has changed since"
 
     async def _filed(self, batch: Batch) -> Batch:
         """Its lines handed over, where they are not yet; Stopped where nothing more is to be bought."""
@@ -225,27 +244,31 @@ class Desk:
         if look := await self._counter.find(batch):
             return await self._book.opened(batch, look)
         if batch.payer != self._counter.payer:
-            lost = Unknown("nobody answered when its batch was created, and now the key is another", code="other_key")
-            await self._collection(batch, Look("", "lost")).lose(lost)
-            await self._book.note(batch, str(lost))
-            await self._book.over(batch)
+            says = "nobody answered when its batch was created, and now the key is another"
+            await self._lost(batch, Unknown(says, code="other_key"))
             return None
-        return await self._book.creating(batch, perhaps=False)
+        return await self._book.doubted(batch)
 
-    async def _declined(self, batch: Batch, error: Rejected) -> None:
+    async def _declined(self, batch: Batch, error: Rejected) -> Batch | None:
         """Nothing was created, and would not be if it was asked for again."""
         if error.code == TOO_MANY:
-            await self._too_many(batch, "unsent", str(error))
-            await self._counter.delete(batch.input)
-        else:
-            await self._dissolve(batch, "unsent", error.code, str(error))
-            raise error
+            return await self._too_many(batch, "unsent", str(error))
+        if going := await self._withdraw(batch, "unsent", error.code, str(error)):
+            return going
+        raise error
 
-    async def _ended(self, batch: Batch) -> Look:
-        """How it was when it ended, with the names of its files: they may be late."""
+    async def _ended(self, batch: Batch) -> Look | None:
+        """How it was when it ended, with the names of its files: they may be late. None where it is shown no more."""
         late = 0
         while True:
-            look, ending = await self._counter.see(batch), self.ending
+            ending = self.ending
+            try:
+                look = await self._counter.see(batch)
+            except Rejected as error:
+                if error.status != GONE or batch.payer != self._counter.payer:
+                    raise
+                await self._lost(batch, Unknown(f"the provider shows its batch no more: {error}", code="batch_gone"))
+                return None
             self.seen[batch.id] = Seen(batch, look)
             await self._book.seen(batch, look)
             lacks = (look.completed and not look.output) or (look.failed and not look.errors)
@@ -256,6 +279,12 @@ class Desk:
                 await self._counter.cancel(batch.handle)
             await self._rest(batch, ending)
 
+    async def _lost(self, batch: Batch, error: Unknown) -> None:
+        """Nobody can know what came of it."""
+        await self._collection(batch, Look("", "lost")).lose(error)
+        await self._book.note(batch, str(error))
+        await self._book.over(batch)
+
     async def _rest(self, batch: Batch, ending: bool) -> None:
         """Until the next look; the sooner where it is to end from now on."""
         left = max(self._counter.rules.poll, min(POLL_MOST, AGE * records.age(batch.created)))
@@ -263,35 +292,25 @@ class Desk:
             await self._counter.rest(batch, min(left, SLICE))
             left -= SLICE
 
-    async def _refused(self, batch: Batch, look: Look) -> None:
+    async def _refused(self, batch: Batch, look: Look) -> Batch | None:
         """It was not even begun: nothing is billed. What is not a task's own fault uses up no try of it."""
         codes = {said.code for _, said in look.problems}
         words = "; ".join(dict.fromkeys(said.message for _, said in look.problems)) or "it failed, without a reason"
         if TOO_MANY in codes:
-            await self._too_many(batch, "rejected", words)
-            return
+            return await self._too_many(batch, "rejected", words)
         self._vain += 1
         bad = {line: said for line, said in look.problems if line}
-        if bad and len(bad) < min(batch.tasks, api.PROBLEMS_MOST):
-            await self._reject(batch, bad)
-        await self._dissolve(batch, "rejected", next(iter(codes), "failed"), words)
-        if not bad and codes - PASSING:
-            kind = "it wants a person" if codes & NO_CREDIT else "it takes no such batch"
-            raise Blocked(f"{kind}: {words}", code=next(iter(codes)))
-        if bad and len(bad) >= min(batch.tasks, api.PROBLEMS_MOST):
-            raise Blocked(f"it takes none of these lines: {words[:WORDS_MOST]}", code=next(iter(codes)))
+        all_ = len(bad) >= max(SAME_REJECTIONS, min(batch.tasks, api.PROBLEMS_MOST))
+        code = next(iter(codes), "failed")
+        if going := await self._withdraw(batch, "rejected", code, words, bad={} if all_ else bad):
+            return going
+        if codes & NO_CREDIT:
+            raise Blocked(f"it wants a person: {words}", code=code, status=402)
+        if all_ or (not bad and codes - PASSING):
+            raise Blocked(f"it takes no such batch: {words[:WORDS_MOST]}", code=code)
+        return None
 
-    async def _reject(self, batch: Batch, bad: Mapping[int, Spoken]) -> None:
-        """The tasks of these lines will never work."""
-        line, after = 0, 0
-        while page := await self._book.attempts(batch, after):
-            after = page[-1][0]
-            for _, attempt in page:
-                line += 1
-                if line in bad:
-                    await self.buyer.collect(attempt, Rejected(bad[line].message, code=bad[line].code))
-
-    async def _too_many(self, batch: Batch, state: str, words: str) -> None:
+    async def _too_many(self, batch: Batch, state: str, words: str) -> Batch | None:
         """More than the provider lets wait at a time: smaller batches, when others are over.
 
         Where it should have had room it counts otherwise than we do, or others use its queue: half as much is tried.
@@ -299,9 +318,28 @@ class Desk:
         found = LIMIT.search(words)
         said = int(found[1].replace(",", "")) if found else 0
         waiting = sum(each.batch.tokens for each in self.seen.values() if each.batch.model == batch.model)
-        most = said if waiting > said * ROOMY > 0 else int(batch.tokens / 2 / ROOMY)
+        most = said if waiting > said * sizing.ROOMY > 0 else int(batch.tokens / 2 / sizing.ROOMY)
         self._vain += 1
-        await self._dissolve(batch, state, TOO_MANY, words, most)
+        return await self._withdraw(batch, state, TOO_MANY, words, most)
+
+    async def _withdraw(
+        self,
+        batch: Batch,
+        state: str,
+        code: str,
+        why: str,
+        most: int | None = None,
+        bad: Mapping[int, Spoken] = MappingProxyType({}),
+    ) -> Batch | None:
+        """Queue its tasks again, but for those of `bad` lines; unless it was created after all: then that one."""
+        if others := await self._others(batch):
+            return await self._book.opened(batch, others[0])
+        if bad:
+            await self._collection(batch, Look("", "failed")).reject(bad)
+        await self._dissolve(batch, state, code, why, most)
+        if batch.input:
+            await self._counter.delete(batch.input)
+        return None
 
     async def _dissolve(self, batch: Batch, state: str, code: str, why: str, most: int | None = None) -> None:
         """Its tasks go back to the queue; a file of it there is nobody's use."""
@@ -310,13 +348,3 @@ class Desk:
         with anyio.CancelScope(shield=True):
             self.buyer.purse.undo(await self._book.dissolve(batch, state, code, why, most))
         del self.seen[batch.id]
-
-
-def _tokens(task: Task) -> int:
-    """That go in, about."""
-    return round(costs.text_tokens(len(task.prompt.encode()))) + task.input_tokens
-
-
-def _bytes(task: Task) -> int:
-    """Of its line, at most: every sign of the prompt may be spelled with six."""
-    return LINE + 6 * len(task.prompt) + sum(len(each.ref) for each in task.inputs)

@@ -116,7 +116,7 @@ CREATE TABLE batches (            -- what is handed to a provider's Batch API to
   tasks INTEGER NOT NULL,
   tokens INTEGER NOT NULL,        -- that go in, as they are reckoned
   drafted_at TEXT NOT NULL,
-  tries INTEGER NOT NULL DEFAULT 0,   -- how often it was asked for; more than once: there may be another of it
+  doubts INTEGER NOT NULL DEFAULT 0,  -- how often it was nowhere to be seen, and created again: there may be others
   input TEXT NOT NULL DEFAULT '', -- the provider's names: of the file with its lines,
   handle TEXT NOT NULL DEFAULT '',    -- of the batch,
   output TEXT NOT NULL DEFAULT '',    -- of its answers,

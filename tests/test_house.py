@@ -39,7 +39,7 @@ engines.local
 engines.pool
 progress       schedule     lessons
 desk
-clerk          collect
+clerk          collect       sizing
 counter
 generate
 compare
