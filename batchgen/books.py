@@ -24,7 +24,7 @@ MONEY = f"""
   count(*) FILTER (WHERE a.cost_high IS NULL) AS unpriced
 """
 ATTEMPTS = "attempts a JOIN tasks t ON t.seq = a.task"
-BATCHES_MOST = 200  # that are shown
+BATCHES_MOST = 20  # that are shown
 KEYS = 10_000  # that are looked for at once: each time all tasks are looked at
 START = "substr(sha256, 1, 12)"
 ALIKE = f"SELECT max({START}) FROM images WHERE state = 'saved' GROUP BY {START} HAVING count(*) > 1"
@@ -141,11 +141,17 @@ def last_run(db: Connection) -> Row | None:
 
 
 def batches(db: Connection) -> Sequence[Row]:
-    """Batches that are open, and those of which a person should know something, the newest last."""
-    rows = db.execute(
-        f"SELECT * FROM batches WHERE state <> 'over' OR note <> '' ORDER BY seq DESC LIMIT {BATCHES_MOST}"
-    )
+    """Some of the batches that are open, and of those of which a person should know something, the newest last."""
+    told = "state <> 'over' OR note <> '' ORDER BY state = 'over', seq DESC"
+    rows = db.execute(f"SELECT * FROM batches WHERE {told} LIMIT {BATCHES_MOST}")
     return [dict(row) for row in rows][::-1]
+
+
+def open_batches(db: Connection) -> tuple[int, int, int]:
+    """How many there are, how many tasks they hold, and how many of those are made."""
+    sql = "SELECT count(*), coalesce(sum(tasks), 0), coalesce(sum(completed), 0) FROM batches WHERE state <> 'over'"
+    found: tuple[int, int, int] = tuple(db.execute(sql).fetchone())
+    return found
 
 
 def span(db: Connection) -> tuple[str, str | None, str]:

@@ -15,12 +15,12 @@ def question(plan: Plan, limits: Limits, terminal: bool, yes: bool = False) -> s
     UsageError where nobody could bound the bill: a price that is not known without `limits.images`, or no budget and
     nobody there to ask.
     """
-    if plan.pretend or not plan.survey.todo:
+    if plan.pretend or not (plan.survey.todo or plan.rest):
         return ""
     if plan.unpriced and limits.images is None:
         raise UsageError(_unpriced(plan))
     if not terminal:
-        if limits.budget is None and plan.cost.high:
+        if limits.budget is None and plan.cost.high + plan.rest:
             raise UsageError(
                 f"this run may spend up to {usd(at_most(plan, limits))}, and there is no terminal to ask at: "
                 "give --budget USD (in Python budget=), or limits.budget in the manifest"
@@ -35,11 +35,11 @@ def question(plan: Plan, limits: Limits, terminal: bool, yes: bool = False) -> s
 
 
 def at_most(plan: Plan, limits: Limits) -> int:
-    """What the run may spend, nano-dollars: the highest price of all that is to do, and of what may be sent again.
+    """What the run may spend, nano-dollars: the highest price of all that is to do, and of what may be bought again.
 
     But never more than the budget has left.
     """
-    most = plan.cost.high + plan.again
+    most = plan.cost.high + plan.rest + plan.again
     return most if limits.budget is None else min(most, max(0, limits.budget - plan.spent))
 
 

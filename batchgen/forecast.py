@@ -67,8 +67,9 @@ class Plan:
     """A survey with its price. `budget` and `spent` are of the whole job, ever, in nano-dollars.
 
     `whole` is what all of it, done or not, is expected to cost, `again` what may come on top for requests that are sent
-    a second time, because nothing usable came to the first. `free` are the bytes that the disk has left, `answers` is
-    how many corrected the estimate. `ways` are those by which it could be bought, `engine` is the one that it will be.
+    a second time, because nothing usable came to the first; `rest`, what open batches may cost more. `free` are the
+    bytes that the disk has left, `answers` is how many corrected the estimate. `ways` are those by which it could be
+    bought, `engine` is the one that it will be.
     """
 
     job: str
@@ -80,6 +81,7 @@ class Plan:
     budget: int | None
     spent: int
     whole: int
+    rest: int
     again: int
     answers: int
     free: int
@@ -134,15 +136,14 @@ def draw(
     clock: Callable[[], float] = time.time,
 ) -> Plan:
     """The plan of a run. What was paid for already corrects the estimate of what is left."""
-    had, spent, learned = _past(ledger) if ledger and survey.todo else ([], 0, {})
+    had, spent, held, learned = _past(ledger) if ledger and (survey.todo or survey.away) else ([], 0, 0, {})
     taught = Lessons(had, manifest.providers)
-    engine, moment = manifest.engine, clock()
     now = tuple(_group(part, manifest.providers.get(part.variant.provider), taught) for part in survey.parts)
-    groups = tuple(_by(engine, group, _share(group.part, manifest)) for group in now)
+    groups = tuple(_by(manifest.engine, group, _share(group.part, manifest)) for group in now)
     paces = schedule.paces(survey.parts, manifest, learned)
-    alone = Span(moment, *_time(now, manifest.limits.concurrency, paces))
+    alone = Span(clock(), *_time(now, manifest.limits.concurrency, paces))
     whole, dearest = _whole(survey.parts, manifest)
-    asked = [provider for name, provider in manifest.providers.items() if _asks(groups, name)]
+    asked = [each for name, each in manifest.providers.items() if _asks(groups, name)]
     drawn = Plan(
         job=manifest.name,
         folder=folder,
@@ -153,13 +154,14 @@ def draw(
         budget=manifest.limits.budget,
         spent=spent,
         whole=whole,
+        rest=_rest(held, manifest),
         again=allowance(manifest.retry, whole, dearest, manifest.limits.concurrency * len(manifest.providers)),
         answers=taught.behind(survey.parts),
         free=_free(folder),
-        span=deadline.cut(_batched(alone, engine) if survey.todo else alone, manifest.limits.until, survey.todo),
+        span=deadline.cut(_batched(alone, manifest.engine), manifest.limits.until, survey.todo),
         pretend=all(provider.pretend for provider in asked or manifest.providers.values()),
         prices_as_of=_as_of(groups, manifest.providers),
-        engine=engine,
+        engine=manifest.engine,
         ways=tuple(_ways(now, manifest, alone.seconds)),
         tells=manifest.notify.hearers if manifest.notify else (),
         warnings=(),
@@ -183,7 +185,7 @@ def _share(part: Part, manifest: Manifest) -> float | None:
 
 
 def _batched(alone: Span, engine: Engine) -> Span:
-    if not engine.batch:
+    if not engine.batch or alone.seconds == 0:  # nothing is to do
         return alone
     until = f" until {engine.until.text}, then each by itself" if engine.until else ", within 24 h"
     return Span(alone.drawn, None, f"the provider's Batch API{until}")
@@ -214,9 +216,17 @@ def _whole(parts: Sequence[Part], manifest: Manifest) -> tuple[int, int]:
     return expected, dearest
 
 
-def _past(ledger: Path) -> tuple[list[Experience], int, Mapping[str, Sequence[Learned]]]:
+def _past(ledger: Path) -> tuple[list[Experience], int, int, Mapping[str, Sequence[Learned]]]:
     with shelf.opened(ledger) as there:
-        return there.experience(), there.spent(), there.quotas()
+        return there.experience(), there.spent(), there.handed_over(), there.quotas()
+
+
+def _rest(held: int, manifest: Manifest) -> int:
+    """What all that is in open batches may cost more, where what does not come in time is bought by itself."""
+    shares = [
+        provider.batch.share for provider in manifest.providers.values() if provider.batch and provider.batch.share
+    ]
+    return round(held / min(shares)) - held if manifest.engine.until and shares else 0
 
 
 def _asks(groups: Sequence[Group], provider: str) -> bool:

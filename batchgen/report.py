@@ -62,6 +62,7 @@ def _totals(db: books.Connection, tallies: Tallies) -> Object:
         "cost": _cost(tallies.money(), tallies.spent_on(), books.models(db))
         | {
             "on_the_way": usd(tallies.on_the_way()[1]),
+            "doubted": tallies.money().doubted - tallies.on_the_way()[0],
             "engines": {name: _engine(money) for name, money in tallies.engines().items()},
             "avoided": usd(books.avoided(db) if tasks[TaskState.HELD] else 0),
             "pretend": _pretend(books.lanes(db)) if tallies.attempts else False,
@@ -91,7 +92,6 @@ def _cost(money: Money, spent_on: Mapping[str, int], models: Sequence[str]) -> O
         "low": usd(money.low),
         "high": None if money.unpriced else usd(money.high),
         "answers": money.answers,
-        "doubted": money.doubted,
         "unpriced_attempts": money.unpriced,
         "prices_as_of": _as_of(models),
         "spent_on": {name: usd(value) for name, value in spent_on.items()},
@@ -156,7 +156,7 @@ def summary(told: Object) -> list[str]:
     if away:
         lines.append(f"On the way    ${cost['on_the_way']:,.4f}  at most, for {count(away, 'request')}")
     if lost := round(cost["unknown"] - cost["on_the_way"], 9):
-        requests = count(cost["doubted"] - away, "request")
+        requests = count(cost["doubted"], "request")
         lines.append(f"Perhaps also  ${lost:,.4f}  at most, for {requests} without a usable answer")
     if cost["avoided"]:
         lines.append(f"Avoided       ${cost['avoided']:,.4f}  at most, by not sending again what is held")

@@ -11,7 +11,8 @@ from batchgen import books, records
 from batchgen.pace import Learned
 from batchgen.task import Mark, TaskState, Variant
 
-_AWAY = "SELECT task FROM attempts WHERE batch IS NOT NULL AND state IN ('sending', 'accepted')"
+_IN_BATCHES = "batch IS NOT NULL AND state IN ('sending', 'accepted')"
+_AWAY = f"SELECT task FROM attempts WHERE {_IN_BATCHES}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Shelf:
     def away(self) -> frozenset[int]:
         """The seqs of tasks that are in open batches."""
         return frozenset(row[0] for row in self.db.execute(_AWAY))
+
+    def handed_over(self) -> int:
+        """What open batches may cost at most; nano-dollars."""
+        (found,) = self.db.execute(f"SELECT coalesce(sum(cost_high), 0) FROM attempts WHERE {_IN_BATCHES}").fetchone()
+        return int(found)
 
     def wanted(self) -> Iterator[tuple[int, int]]:
         """The seq and the variant's id of every task that is wanted."""

@@ -67,7 +67,11 @@ class Helm:
             if not lane.stopped and self.deadline.due(lane.name, wall):
                 log.info("%s: nothing more is begun at %s", self.deadline.name, lane.name)
                 self.cap = self.deadline.name
-                lane.stop()
+                lane.drain() if self._handed_over(lane) else lane.stop()
+
+    def _handed_over(self, lane: Lane) -> bool:
+        """Whether it has batches, with which its provider goes on: the next run collects them."""
+        return any(desk.seen for desk in self.desks if desk.buyer.lane is lane)
 
     def _slept(self, wall: float, steady: float) -> bool:
         ahead = self._clocks.jumped(wall, steady)

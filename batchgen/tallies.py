@@ -147,9 +147,11 @@ class Tallies:
         return {name: Money.of(tallies) for name, tallies in sorted(found.items())}
 
     def on_the_way(self) -> tuple[int, int]:
-        """How many requests are, and what they may cost at most."""
+        """How many requests are that may cost something, and what they may cost at most."""
         open_ = [tally for tally in self.attempts if tally.state in (AttemptState.SENDING, AttemptState.ACCEPTED)]
-        return sum(tally.attempts for tally in open_), sum(tally.high for tally in open_)
+        return sum(tally.attempts for tally in open_ if tally.price is Price.DOUBTED), sum(
+            tally.high for tally in open_
+        )
 
     def spent_on(self) -> dict[str, int]:
         """What the paid money went for; nano-dollars."""

@@ -14,20 +14,21 @@ from batchgen.verify import working
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`row` is its row in the ledger, None where the run was never begun; `batches` are as books.batches has them."""
+    """`row` is its row in the ledger, None where the run was never begun; `batches` and `open` are as in books."""
 
     row: books.Row | None
     at_work: bool
     standing: control.Standing
     batches: Sequence[books.Row] = ()
+    open: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def of(cls, folder: Folder) -> "Worker":
         with books.reading(folder.ledger) as db:
-            row, batches = books.last_run(db), books.batches(db)
+            row, batches, open_ = books.last_run(db), books.batches(db), books.open_batches(db)
         if row and not row["ended_at"] and working(row, folder):
-            return cls(row, True, control.standing(folder, control.name(row)), batches)
-        return cls(row, False, control.Standing(""), batches)
+            return cls(row, True, control.standing(folder, control.name(row)), batches, open_)
+        return cls(row, False, control.Standing(""), batches, open_)
 
     @property
     def waits(self) -> list[Mapping[str, Any]]:
@@ -45,10 +46,10 @@ class Worker:
     @property
     def handed_over(self) -> Iterator[str]:
         """The batches that are open, how far each is by its provider's last word."""
+        number, tasks, made = self.open
+        if number:
+            yield f"{count(number, 'batch', 'batches')} open, {made:,} of {count(tasks, 'task')} made"
         open_ = [each for each in self.batches if each["state"] != "over"]
-        if open_:
-            done, total = (sum(int(str(each[name])) for each in open_) for name in ("completed", "tasks"))
-            yield f"{count(len(open_), 'batch', 'batches')} open, {done:,} of {count(total, 'task')} made"
         yield from (f"{each['handle'] or 'not created yet'}  {_far(each)}" for each in open_)
 
     @property

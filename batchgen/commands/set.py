@@ -62,11 +62,10 @@ def command(run: str, settings: Sequence[str], runs: Path | None) -> int:
 
 def _recalled(folder: Folder) -> int:
     """End the batches that an earlier run left with its providers."""
-    if not any(each["state"] != "over" for each in Worker.of(folder).batches):
+    if not Worker.of(folder).open[0]:
         raise UsageError(f"no run is at work in {folder.path}, and no batch is open: nothing was changed")
     code = recall(offer.wish(str(folder.path), None, Setup()))
-    left = any(each["state"] != "over" for each in Worker.of(folder).batches)
-    return code if left else 0
+    return code if Worker.of(folder).open[0] else 0
 
 
 def _pair(text: str) -> tuple[str, str]:

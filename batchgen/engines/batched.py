@@ -37,8 +37,6 @@ class Batched(Local):
             self.desk.end()
             await self._left()  # nothing is bought both ways
             await super().feed(tasks)
-        elif self.buyer.deadline.due(lane.name, time.time()):
-            lane.drain()  # the provider goes on, and the next run collects
         await self._left()
 
     async def _wait(self, back: anyio.Event) -> None:

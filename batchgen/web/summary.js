@@ -21,7 +21,8 @@ function money(cost) {
   return [
     figure("Paid", usd(cost.paid), `${pretend}from the usage of ${count(cost.answers, "answer")}`),
     figure("Estimated", usd(cost.estimated), `${pretend}at most, for answers without usage`),
-    figure("Perhaps also", usd(cost.unknown), `${pretend}at most, for ${count(cost.doubted, "request")} ${cost.on_the_way ? "on the way, or " : ""}without a usable answer`, cost.unknown ? "is-unknown" : ""),
+    ...(cost.on_the_way ? [figure("On the way", usd(cost.on_the_way), `${pretend}at most, for requests that are`)] : []),
+    figure("Perhaps also", usd(cost.unknown - cost.on_the_way), `${pretend}at most, for ${count(cost.doubted, "request")} without a usable answer`, cost.doubted ? "is-unknown" : ""),
     figure(
       cost.pretend ? "The pretend bill" : "The bill",
       cost.high === null ? `${usd(cost.low)} or more` : between(cost.low, cost.high),
