@@ -12,10 +12,10 @@ from typing import TypedDict, Unpack
 import anyio
 
 from batchgen import books, offer, readers, report
+from batchgen.ending import Ended
 from batchgen.errors import ManifestError, UsageError, alone
 from batchgen.folder import Folder, beside, find
 from batchgen.forecast import Plan
-from batchgen.job import Ended
 from batchgen.manifest import Setup, load, loads
 from batchgen.offer import Offer, Wish
 

@@ -94,6 +94,10 @@ def _state(
         " JOIN tasks t ON t.seq = a.task JOIN variants v ON v.id = t.variant WHERE a.id = ?",
         (attempt,),
     ).fetchone()
+    open_ = "SELECT 1 FROM attempts a JOIN batches b ON b.seq = a.batch WHERE a.id = ? AND b.state <> 'over'"
+    if db.execute(open_, (attempt,)).fetchone():
+        says = "is in a batch that is open: batchgen run collects it, batchgen set RUN cancelled=true ends it"
+        raise UsageError(f"{attempt} {says}. Nothing was changed.")
     if row is None or row[0] not in (AttemptState.UNKNOWN, AttemptState.ACCEPTED):
         known = f"is {row[0]}, not unknown" if row else "is no attempt of this run"
         raise UsageError(f"{attempt} {known}; batchgen report RUN --attempts unknown lists them. Nothing was changed.")

@@ -67,9 +67,8 @@ class Plan:
     """A survey with its price. `budget` and `spent` are of the whole job, ever, in nano-dollars.
 
     `whole` is what all of it, done or not, is expected to cost, `again` what may come on top for requests that are sent
-    a second time, because nothing usable came to the first; `rest`, what open batches may cost more. `free` are the
-    bytes that the disk has left, `answers` is how many corrected the estimate. `ways` are those by which it could be
-    bought, `engine` is the one that it will be.
+    a second time, because nothing usable came to the first; `rest`, what open batches may cost more. `free` are bytes
+    of the disk, `answers` is how many corrected the estimate. `ways` are those by which it could be bought.
     """
 
     job: str
@@ -323,6 +322,9 @@ def _batch_warnings(wanted: Sequence[Variant], manifest: Manifest) -> Iterator[s
         known = provider.batch.models if provider and provider.batch else ()
         if known and model not in known:
             yield f"nobody has said whether {model} can be had by the Batch API of {name}: it may refuse all of it"
+    until = manifest.engine.until
+    if wanted and until and until.moment(time.time()) <= time.time():
+        yield f"engine.until ({until.text}) is over: all is bought by itself, at the full price"
     if manifest.engine.batch and any(each.param("stream") for each in wanted):
         yield "nothing is streamed out of a batch: stream and partial_images are left out"
 

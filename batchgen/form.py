@@ -184,8 +184,9 @@ def _homes() -> Mapping[str, str]:
 
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_INNER = {"price": Price, "parameters": Parameter, "edit": Intake, "vary": Intake, "rules": Rule}
+_INNER = {"batch": Batching, "price": Price, "parameters": Parameter, "edit": Intake, "vary": Intake, "rules": Rule}
 _LOOKS = {
+    "Batching": "{}, or what is known of it: {lines_most: 10000}",
     "Price": "{image: 0.04}",
     "Parameter": "{kind: integer}",
     "Intake": "{path: images/edits}",
@@ -200,6 +201,7 @@ _SAYS = {
     "float_type": "{shown} is not a number{plainly}",
     "float_parsing": "{shown} is not a number{plainly}",
     "bool_type": "{shown} is neither true nor false",
+    "greater_than": "{shown} is not more than {gt:g}",
     "greater_than_equal": "{shown} is less than {ge}",
     "less_than_equal": "{shown} is more than {le}",
     "too_short": "is empty",

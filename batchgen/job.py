@@ -18,6 +18,7 @@ from batchgen.client import Access
 from batchgen.deadline import Deadline
 from batchgen.desk import Desk
 from batchgen.dialects import DIALECTS
+from batchgen.ending import Ended, Left, conclude
 from batchgen.engines.batched import Batched
 from batchgen.engines.local import NAME, Local
 from batchgen.engines.pool import Pool, drive
@@ -41,7 +42,7 @@ from batchgen.steer import Helm
 from batchgen.supply import Supply
 from batchgen.task import Attempt, AttemptState, TaskState
 from batchgen.terms import Engine
-from batchgen.text import clean, count
+from batchgen.text import clean
 from batchgen.wanted import Change
 
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
@@ -69,14 +70,6 @@ class Order:
     most: int | None = None
     recall: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended, in an exit code and in words."""
-
-    exit_code: int
-    reason: str
 
 
 class Job:
@@ -217,7 +210,7 @@ class Job:
         retry = self._order.manifest.retry
         patient = self._order.manifest.limits.on_blocked == "wait"
         policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)
-        deadline = self.progress.deadline = Deadline(self._order.manifest.limits.until, self._order.plan.span.stops)
+        deadline = self.progress.deadline = self._deadline()
         buyers = [Buyer(books, lane, purse, policy, self.progress.settled, NAME, deadline=deadline) for lane in lanes]
         pools = [self._pool(buyer, lanes, bool(batches or left)) for buyer in buyers]
         self.progress.desks = [pool.desk for pool in pools if pool.desk]
@@ -232,6 +225,11 @@ class Job:
                 tasks.cancel_scope.cancel()
         await progress.learn(self.progress, books)
         return cap or helm.cap
+
+    def _deadline(self) -> Deadline:
+        """None for who only ends what is open."""
+        order = self._order
+        return Deadline() if order.recall else Deadline(order.manifest.limits.until, order.plan.span.stops)
 
     def _pool(self, buyer: Buyer, lanes: Sequence[Lane], batches: bool) -> Pool:
         """The engine of a lane. Open batches are seen through by any, and what they left is taken away."""
@@ -308,40 +306,3 @@ def authorization(provider: Provider, environ: Mapping[str, str]) -> dict[str, s
 def _headers(provider: Provider, key: str) -> dict[str, str]:
     name = provider.key_header.lower()
     return {name: f"Bearer {key}" if name == "authorization" else key}
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What is not over: `owed` by providers that the manifest has no more, not queued yet (`short`), or in batches."""
-
-    owed: Sequence[str] = ()
-    short: bool = False
-    batches: int = 0
-    batched: int = 0  # tasks of theirs
-
-
-def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left = Left()) -> Ended:
-    """The exit code and its reason; where several are true, the most urgent."""
-    bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
-    if blocked:
-        return Ended(5, f"blocked: {blocked}")
-    if cap and states[TaskState.TODO]:  # a limit that ended nothing is none
-        return Ended(4, f"stopped by {cap}")
-    if left.batches and not left.owed:
-        batches, tasks = count(left.batches, "batch", "batches"), count(left.batched, "task")
-        says = f"{batches} of {tasks} {'go' if left.batches > 1 else 'goes'} on at the provider"
-        return Ended(7, f"{says}: run again to collect, batchgen set RUN cancelled=true ends them")
-    if states[TaskState.TODO] or left.short:
-        return Ended(7, "interrupted")
-    if states[TaskState.DOING]:
-        return Ended(
-            7,
-            f"{states[TaskState.DOING]} bought and still with the provider: run again to fetch them "
-            "(batchgen report RUN --attempts accepted lists them, resolve RUN --billed ATTEMPT gives one up)",
-        )
-    if left.owed:
-        says = f"images that were bought are still with {', '.join(left.owed)}"
-        return Ended(7, f"{says}: the manifest must name it to fetch them")
-    if bad:
-        return Ended(3, ", ".join(f"{count} {name}" for name, count in bad.items()))
-    return Ended(0, "all done")

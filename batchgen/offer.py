@@ -9,10 +9,11 @@ from pathlib import Path
 
 from batchgen import books, compare, consent, forecast, hold, notify, shelf
 from batchgen.compare import Survey
+from batchgen.ending import Ended
 from batchgen.errors import UsageError
 from batchgen.folder import Folder, beside, find, is_manifest
 from batchgen.forecast import Plan
-from batchgen.job import Ended, Job, Order
+from batchgen.job import Job, Order
 from batchgen.manifest import Manifest, Setup, load, loads
 from batchgen.task import Operation, TaskState
 
@@ -152,6 +153,8 @@ def drawn_up(wanted: Wish) -> Plan:
     else:
         raise UsageError(f"there is no run in {folder.path}")
     _check_engine(manifest, found)
+    if ledger:
+        _check_batches(manifest, ledger)
     drawn = forecast.draw(manifest, found, folder.path, ledger, wanted.environ)
     return replace(drawn, warnings=(*drawn.warnings, *notify.lacks(manifest, wanted.environ)))
 
@@ -166,6 +169,16 @@ def _check_engine(manifest: Manifest, found: Survey) -> None:
             raise UsageError(f"{says}; a host of your own that has one says so with batch: {{}}. Nothing was sent.")
         if part.todo and operation is Operation.VARY:
             raise UsageError(f"{name} takes no variations by its Batch API: leave out engine: batch. Nothing was sent.")
+
+
+def _check_batches(manifest: Manifest, ledger: Path) -> None:
+    """UsageError where a provider has batches of ours, and is said to take none."""
+    with shelf.opened(ledger) as there:
+        lanes = there.batch_lanes()
+    for name in sorted(lanes & manifest.providers.keys()):
+        if manifest.providers[name].batch is None:
+            says = f"{name} has batches that are open, and the manifest does not say any more that it takes any"
+            raise UsageError(f"{says}: put batch: {{}} back into its provider. Nothing was sent.")
 
 
 def _known(found: Survey, manifest: Manifest) -> Survey:

@@ -69,6 +69,10 @@ class Shelf:
         """The seqs of tasks that are in open batches."""
         return frozenset(row[0] for row in self.db.execute(_AWAY))
 
+    def batch_lanes(self) -> set[str]:
+        """The providers that have batches which are not over."""
+        return {row[0] for row in self.db.execute("SELECT DISTINCT lane FROM batches WHERE state <> 'over'")}
+
     def handed_over(self) -> int:
         """What open batches may cost at most; nano-dollars."""
         (found,) = self.db.execute(f"SELECT coalesce(sum(cost_high), 0) FROM attempts WHERE {_IN_BATCHES}").fetchone()

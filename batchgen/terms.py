@@ -124,6 +124,8 @@ def read_engine(value: Mapping[str, object], problems: Problems) -> Engine | Non
     said = value.get("engine", "local")
     if isinstance(said, dict):
         form = check(EngineForm, said, ("engine",), problems)
+        if form and form.until and not form.batch:
+            problems.add(("engine", "until"), "is when batches end: it needs batch: true")
         return Engine(form.batch, form.until) if form else None
     if said not in ENGINES:
         problems.add(("engine",), not_one_of(said, ENGINES))

@@ -15,7 +15,9 @@ from world import World, environment, many
 
 from batchgen import clerk, counter, limits, offer
 from batchgen.batchbook import BatchBook
-from batchgen.job import Ended, Job
+from batchgen.ending import Ended
+from batchgen.errors import ManifestError, UsageError
+from batchgen.job import Job
 from batchgen.manifest import Setup
 
 __all__ = ["behind", "impatient"]  # fixtures
@@ -194,7 +196,8 @@ def test_a_run_that_ends_at_a_time_leaves_its_batches_then_by_whatever_engine(ba
             return await job.run()
 
     ended = anyio.run(run, world.job(**local(world, prompts=many(3), limits={"until": clock(2)})))
-    assert (ended.exit_code, world.rows("SELECT state FROM batches")) == (7, [("open",)])
+    assert (ended.exit_code, world.rows("SELECT state FROM batches")) == (4, [("open",)])
+    assert "1 batch of 3 tasks goes on at the provider" in ended.reason
 
 
 def test_a_single_task_that_no_batch_takes_fails_by_itself(behind: Callable[[Change], World]) -> None:
@@ -225,3 +228,56 @@ def test_a_name_that_leads_elsewhere_is_none(behind: Callable[[Change], World]) 
     assert world.run(**batched(world, prompts=many(2), retry={"on_unknown": "hold"})).exit_code == 3
     assert world.attempts() == ["unknown", "unknown"]
     assert not [call for call in world.sandbox.stats()["requests"] if ".." in call]
+
+
+def test_nothing_is_handed_over_once_the_time_is_over(world: World) -> None:
+    ended = world.run(**batched(world, prompts=many(2), limits={"until": "2026-01-01 10:00", "budget": 5}))
+    assert (ended.exit_code, ended.reason) == (4, "stopped by limits.until (2026-01-01 10:00)")
+    assert (world.states(), kept(world).batches) == ({"todo": 2}, [])
+
+
+@pytest.mark.parametrize("flag", ["--billed", "--not-billed"])
+def test_nobody_settles_by_hand_what_an_open_batch_will_bring(flag: str, bad: Start) -> None:
+    world = bad("--batch-rate", "0.0001")
+    anyio.run(left_at_work, world.job(**batched(world, prompts=many(2))))
+    ((first_one,), _) = world.rows("SELECT id FROM attempts")
+    said = world.command("resolve", str(world.run_folder), flag, first_one)
+    assert said.returncode == 2
+    assert "is in a batch that is open: batchgen run collects it" in said.stderr
+    assert world.attempts() == ["accepted", "accepted"]
+
+
+def test_a_provider_with_open_batches_must_not_lose_its_word_for_them(bad: Start) -> None:
+    world = bad("--batch-rate", "0.0001")
+    anyio.run(left_at_work, world.job(**batched(world, prompts=many(2))))
+    with pytest.raises(UsageError, match="back into its provider"):
+        world.job(prompts=many(2))
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ({"share": 0}, "0 is not more than 0"),
+        ({"share": 2}, "2 is more than 1"),
+        ({"lines_most": 0}, "0 is less than 1"),
+        ({"poll": 0}, "0 is less than 0.01"),
+        ({"wait": 2}, "unknown key"),
+        (True, "must be a mapping"),
+    ],
+)
+def test_what_is_said_of_a_batch_api_is_held_against_what_it_can_be(rules: object, says: str, world: World) -> None:
+    with pytest.raises(ManifestError, match=says):
+        world.job(provider=world.provider(batch=rules), engine="batch")
+
+
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        ("ray", "'ray' is not one of local, batch"),
+        ({"bach": True}, "unknown key"),
+        ({"batch": False, "until": "07:00"}, "it needs batch: true"),
+    ],
+)
+def test_what_is_said_of_an_engine_is_held_against_what_there_is(engine: object, says: str, world: World) -> None:
+    with pytest.raises(ManifestError, match=says):
+        world.job(**{**batched(world), "engine": engine})

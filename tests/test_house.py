@@ -31,6 +31,7 @@ outline            exports.imagefolder  exports.webdataset  exports.parquet    a
 offer      spending      billing   exports.originals  exports.shards  exports.card  exports.croissant    exhibit
 worker     exports.base
 job        report        verify
+ending
 notify
 steer      lookout    notice
 consent

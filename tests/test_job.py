@@ -19,9 +19,10 @@ from sandbox import nursery
 from world import World, environment, eventually, many
 
 from batchgen import generate
+from batchgen.ending import Ended, conclude
 from batchgen.errors import BatchgenError, LockedError, StorageError
 from batchgen.hold import locked
-from batchgen.job import Ended, Job, conclude
+from batchgen.job import Job
 from batchgen.task import TaskState
 
 LATER = {"concurrency": 2, "budget": 10}

@@ -21,10 +21,10 @@ from test_process import planted
 from world import HERON, KEY, KEY_ENV, OTTER, Host, Respond, World, environment, eventually, many
 
 from batchgen import generate, manifest, notify
+from batchgen.ending import Ended
 from batchgen.errors import Blocked, StorageError
 from batchgen.folder import Folder
 from batchgen.form import Event
-from batchgen.job import Ended
 from batchgen.lane import Lane
 from batchgen.lookout import AGAIN, STALLED, Lookout
 from batchgen.manifest import Setup

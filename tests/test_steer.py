@@ -23,9 +23,10 @@ from batchgen.commands.progress import next_command, outlook
 from batchgen.commands.set import HOW, command
 from batchgen.control import Answer, Asked
 from batchgen.deadline import Deadline, parse
+from batchgen.ending import Ended
 from batchgen.errors import BatchgenError
 from batchgen.folder import Folder
-from batchgen.job import Ended, Job
+from batchgen.job import Job
 from batchgen.limits import Cap
 from batchgen.manifest import Setup
 from batchgen.purse import Purse

@@ -20,7 +20,8 @@ from sandbox import child, nursery
 from sandbox.child import Child
 
 from batchgen import offer
-from batchgen.job import Ended, Job, Order
+from batchgen.ending import Ended
+from batchgen.job import Job, Order
 from batchgen.manifest import Setup
 
 KEY = child.KEY

@@ -99,11 +99,11 @@ class Batching:
     `poll` are the seconds between two looks at a batch, at least; `models` those that are known to be had by it.
     """
 
-    share: Rate = 0.5
-    seconds: Count = 86_400
-    lines_most: Count = 50_000
-    bytes_most: Count = 200_000_000
-    poll: Rate = 5.0
+    share: Annotated[Rate, Field(gt=0, le=1)] = 0.5
+    seconds: Annotated[Count, Field(ge=1)] = 86_400
+    lines_most: Annotated[Count, Field(ge=1)] = 50_000
+    bytes_most: Annotated[Count, Field(ge=1_000_000)] = 200_000_000
+    poll: Annotated[Rate, Field(ge=0.01)] = 5.0
     models: tuple[str, ...] = ()
 
 

@@ -15,7 +15,8 @@ from batchgen import report
 from batchgen.commands.options import mute, tell
 from batchgen.consent import usd as dollars
 from batchgen.deadline import Deadline, clock
-from batchgen.job import Ended, Job
+from batchgen.ending import Ended
+from batchgen.job import Job
 from batchgen.offer import Offer, Wish
 from batchgen.task import TaskState
 from batchgen.text import count, duration

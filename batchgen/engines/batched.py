@@ -7,6 +7,7 @@ import anyio
 import anyio.abc
 
 from batchgen.engines.local import Local
+from batchgen.purse import Exhausted
 
 EVERY = 1.0  # seconds between two looks at the clock, and at the lane
 AGAIN = 30.0  # seconds until it is tried again to draft a batch, though no other is over
@@ -24,6 +25,9 @@ class Batched(Local):
         assert self.desk
         lane = self.buyer.lane
         while not (lane.stopped or self.desk.ending or self._late()):
+            if self.buyer.deadline.due(lane.name, time.time()):
+                lane.drain()  # the provider goes on, and the next run collects
+                raise Exhausted(self.buyer.deadline.name)
             back, more, away = self.back, self.supply.more, self.away
             if self.supply.open:
                 await more.wait()
@@ -41,8 +45,11 @@ class Batched(Local):
 
     async def _wait(self, back: anyio.Event) -> None:
         """Until a batch is over, or it is time to look again."""
-        until = anyio.current_time() + AGAIN
-        while not (back.is_set() or self.buyer.lane.stopped or self._late()) and anyio.current_time() < until:
+        lane, until = self.buyer.lane, anyio.current_time() + AGAIN
+        paused, ending = lane.paused, self.desk and self.desk.ending
+        while anyio.current_time() < until and (paused, ending) == (lane.paused, self.desk and self.desk.ending):
+            if back.is_set() or lane.stopped or self._late():
+                break
             with anyio.move_on_after(EVERY):
                 await back.wait()
 
