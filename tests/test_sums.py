@@ -162,6 +162,9 @@ def plain(night: Night) -> dict[str, object]:
     }
 
 
+OPEN = ("sending", "accepted")
+
+
 def plain_cost(night: Night) -> dict[str, object]:
     rows, tasks = night.attempts, night.tasks
     paid = [row for row in rows if row.state == "paid"]
@@ -177,7 +180,8 @@ def plain_cost(night: Night) -> dict[str, object]:
         "low": report.usd(sum(row.low for row in rows)),
         "high": None if unpriced else usd(rows),
         "answers": len(told),
-        "doubted": sum(row.low < row.high and not row.estimated for row in rows),
+        "on_the_way": usd(rows, lambda row: row.state in OPEN),
+        "doubted": sum(row.low < row.high and not row.estimated and row.state not in OPEN for row in rows),
         "unpriced_attempts": unpriced,
         "avoided": report.usd(sum(max((row.high for row in rows if row.task == at), default=0) for at in held)),
         "spent_on": {
