@@ -90,6 +90,11 @@ class Look:
     def ended(self) -> bool:
         return self.status in ENDED
 
+    @property
+    def idle(self) -> bool:
+        """Whether it ended before any of its lines was made."""
+        return self.ended and not (self.completed or self.failed)
+
 
 def line(attempt: Attempt, request: Request) -> bytes:
     """A line of the file that goes in: the request that would buy, under the attempt's id."""

@@ -1,7 +1,6 @@
 """What a batch needs at its provider before it is created: the files to edit, each once, and the file of its lines."""
 
 import hashlib
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +19,16 @@ from batchgen.task import Attempt, Input, Kind, Task
 from batchgen.wire import Upload
 
 Fail = Callable[[Attempt, ProviderError], Awaitable[None]]
-log = logging.getLogger("batchgen")
 
 
 @dataclass(slots=True)
 class Clerk:
-    """`folder` is where the lines are written, `files` where the files to edit lie."""
+    """`folder` is where the lines are written."""
 
     lane: Lane
     book: BatchBook
     counter: Counter
     folder: Path
-    files: Path
     _turn: anyio.Lock = field(default_factory=anyio.Lock)
     _listed: bool = False
 

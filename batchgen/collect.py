@@ -18,6 +18,7 @@ from batchgen.errors import BatchgenError, Busy, ProviderError, Rejected, Transi
 from batchgen.generate import Buyer
 from batchgen.results import Result
 from batchgen.task import Attempt
+from batchgen.text import count
 from batchgen.turn import Stopped
 from batchgen.wire import Reply
 
@@ -57,9 +58,10 @@ class Collection:
                 self.odd.clear()
                 self._ids.clear()
         await self.lose()
-        for what, count in sorted(self.odd.items()):
-            log.warning("%s: %d lines %s", self.batch.handle, count, what)
-            await self.book.note(self.batch, f"{count} lines {what}")
+        for what, number in sorted(self.odd.items()):
+            told = f"{count(number, 'line')} {what}"
+            log.warning("%s: %s", self.batch.handle, told)
+            await self.book.note(self.batch, told)
 
     async def _read(self, which: str, file: str, at: int) -> None:
         size, whole = PIECE, not file

@@ -29,9 +29,7 @@ LIMIT = re.compile(r"Limit: ([0-9][0-9,]{0,20})")
 PASSING = frozenset({"", "server_error"})  # codes of what goes by itself
 CANCELLING = "cancelling"
 GONE = 404  # a status
-TWICE = (
-    "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice, perhaps all"
-)
+TWICE = "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice"
 AGE = 0.05  # of a batch's, between two looks
 POLL_MOST = 60.0  # seconds
 SLICE = 1.0  # of them, between two looks at whether it is to end
@@ -51,14 +49,14 @@ class Seen:
 class Desk:
     """All batches of a lane. `seen` are those that are open, by our ids; with `ending` no new one is created."""
 
-    def __init__(self, buyer: Buyer, folder: Path, files: Path) -> None:
+    def __init__(self, buyer: Buyer, folder: Path) -> None:
         self.buyer = buyer
         self.seen: dict[str, Seen] = {}
         self.ending = False
         self._lane = buyer.lane
         self._book: BatchBook = buyer.ledger.batches
         self._counter = Counter(buyer.lane, folder)
-        self._clerk = Clerk(buyer.lane, self._book, self._counter, folder, files)
+        self._clerk = Clerk(buyer.lane, self._book, self._counter, folder)
         self._folder = folder
         self._adopted: set[str] = set()  # those of earlier runs
         self._vain = 0  # batches in a row of which nothing came
@@ -71,9 +69,6 @@ class Desk:
         if self._vain:
             wait = backoff(self._vain, None, self._lane.chance)
             await self._lane.pause("batches", wait, "the last batch brought nothing")
-        for task in await self._book.keyed(self._lane.name):
-            await self.buyer.ledger.hold(task)
-            self.buyer.settled(task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
         tasks = await self._book.claim(self._lane.name, min(sizing.TASKS_MOST, self._counter.rules.lines_most))
         bought = 0
         try:
@@ -87,11 +82,16 @@ class Desk:
         kept = tasks[:bought]
         quotes = [self.buyer.purse.quote(task, self.buyer.share) for task in kept]
         highs = [each.high if each else None for each in quotes]
-        batch = await self._book.draft(
-            Draft(self._lane.name, self._counter.payer, kept, highs, sum(map(sizing.tokens, kept)))
-        )
+        tokens = sum(map(sizing.tokens, kept))
+        batch = await self._book.draft(Draft(self._lane.name, self._counter.payer, kept, highs, tokens))
         self.seen[batch.id] = Seen(batch)
         return batch
+
+    async def hold_keyed(self) -> None:
+        """Hold what may be sent again only under its key; each task to do is looked at for that."""
+        for task in await self._book.keyed(self._lane.name):
+            await self.buyer.ledger.hold(task)
+            self.buyer.settled(task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
 
     async def _fit(self, tasks: Sequence[Task]) -> int:
         """How many of them one batch, the provider's queue and the user's money have room for; that is set aside."""
@@ -151,7 +151,7 @@ class Desk:
         if look.status == "failed" and not (look.completed or look.output or look.errors):
             return await self._refused(batch, look)
         await self._collection(batch, look).collect()
-        others = await self._others(batch)
+        others = [each for each in await self._others(batch) if not each.idle]
         for other in others:
             log.warning("batch %s: %s", batch.handle, TWICE.format(other.handle))
             await self._book.note(batch, TWICE.format(other.handle))

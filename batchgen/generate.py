@@ -75,11 +75,11 @@ class Buyer:
 
     async def collect(self, attempt: Attempt, came: Reply | ProviderError) -> None:
         """Settle an attempt that was handed over with others, by what came of it."""
-        errand = Errand(self, attempt.task, replace(attempt, handle=""), came)
+        attempt = replace(attempt, handle="")
         if isinstance(came, Reply):
-            await errand.run()
+            await Errand(self, attempt.task, attempt, came).run()
         else:
-            await errand.fail(came)
+            await Errand(self, attempt.task, attempt).fail(came)
 
     async def _run(self, errand: "Errand") -> None:
         try:
@@ -113,13 +113,11 @@ def check_place(task: Task, folder: Path, open_: int = 1) -> None:
 class Errand:
     """One task on its way. `attempt` is the one that is open: perhaps bought, and not yet settled."""
 
-    def __init__(
-        self, buyer: Buyer, task: Task, attempt: Attempt | None = None, came: Reply | ProviderError | None = None
-    ) -> None:
+    def __init__(self, buyer: Buyer, task: Task, attempt: Attempt | None = None, came: Reply | None = None) -> None:
         self._buyer = buyer
         self._task = task
         self._resumed = attempt is not None
-        self._came = came if isinstance(came, Reply) else None  # what was asked for in another way than by sending it
+        self._came = came  # what was asked for in another way than by sending it
         self._tries = task.tries
         self._pauses = 0
         self._fetches = 0

@@ -202,7 +202,6 @@ class Job:
         self.progress.lanes, self.progress.purse = lanes, purse
         for lane in lanes:
             lane.recall(await books.quotas(lane.account))
-        for lane in lanes:
             if self.progress.draining:
                 lane.drain()
             elif self._order.recall:
@@ -238,7 +237,7 @@ class Job:
         if rules is None or not (batches or engine.batch):
             return Local(buyer, lanes, self._supply)
         in_batches = replace(buyer, engine=BATCHED, share=rules.share)
-        desk = Desk(in_batches, hold.workshop(order.folder), order.manifest.folder)
+        desk = Desk(in_batches, hold.workshop(order.folder))
         desk.ending = order.recall
         if not engine.batch:
             return Local(buyer, lanes, self._supply, desk)

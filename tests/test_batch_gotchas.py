@@ -55,7 +55,7 @@ class Case:
 CASES = (
     Case("missing", "lines that are in no file are perhaps paid", 2, "unknown", 8),
     Case("duplicate", "a line that comes twice counts once", note="2 lines that came twice: the first one counts"),
-    Case("foreign", "a line of somebody else is not looked at", note="1 lines of requests that are not ours"),
+    Case("foreign", "a line of somebody else is not looked at", note="1 line of requests that are not ours"),
     Case("torn", "a line that is torn is paid and unusable", 1, "unusable", 7),
     Case("late-files", "files that are named late are waited for"),
     Case("empty-errors", "a file of errors without any is no trouble"),

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from batchgen import books, control, offer
+from batchgen import books, control
 from batchgen.commands import options
-from batchgen.commands.run import recall
 from batchgen.control import Answer, Asked
 from batchgen.errors import UsageError
 from batchgen.folder import Folder, find
-from batchgen.manifest import Setup
 from batchgen.text import clean
 from batchgen.verify import working
 from batchgen.worker import Worker
@@ -62,6 +60,10 @@ def command(run: str, settings: Sequence[str], runs: Path | None) -> int:
 
 def _recalled(folder: Folder) -> int:
     """End the batches that an earlier run left with its providers."""
+    from batchgen import offer  # load all that a run needs, which to change one at work does not
+    from batchgen.commands.run import recall
+    from batchgen.manifest import Setup
+
     if not Worker.of(folder).open[0]:
         raise UsageError(f"no run is at work in {folder.path}, and no batch is open: nothing was changed")
     code = recall(offer.wish(str(folder.path), None, Setup()))

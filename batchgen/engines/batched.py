@@ -23,7 +23,7 @@ class Batched(Local):
     async def feed(self, tasks: anyio.abc.TaskGroup) -> None:
         """Draft batches as long as there is anything to hand over; those that are open are seen through whatever is."""
         assert self.desk
-        lane = self.buyer.lane
+        lane, keyed = self.buyer.lane, True
         while not (lane.stopped or self.desk.ending or self._late()):
             if self.buyer.deadline.due(lane.name, time.time()):
                 lane.drain()  # the provider goes on, and the next run collects
@@ -31,6 +31,9 @@ class Batched(Local):
             back, more, away = self.back, self.supply.more, self.away
             if self.supply.open:
                 await more.wait()
+            elif keyed:  # once: no batch leaves any
+                await self.desk.hold_keyed()
+                keyed = False
             elif not lane.paused and (batch := await self.desk.draft()):
                 self.take_up(tasks, self.desk.follow, batch)
             elif away or lane.paused:
