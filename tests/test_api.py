@@ -153,6 +153,12 @@ def test_a_rehearsal_costs_nothing(world: World) -> None:
     assert {image.provider for image in made.images} == {"sandbox:pretend"}
 
 
+def test_a_program_chooses_the_engine(world: World) -> None:
+    wanted = job(world, prompts=many(2), provider=world.provider(batch={"poll": 0.05}))
+    assert len(run(wanted, engine="batch", budget=1).images) == 2
+    assert world.rows("SELECT DISTINCT engine FROM attempts") == [("batch",)]
+
+
 def test_a_host_is_trusted_when_it_is_named(world: World) -> None:
     wanted = job(world, prompts=many(1), provider=world.provider(base_url="https://far.invalid/v1"))
     with pytest.raises(batchgen.ManifestError, match="--trust-host"):
