@@ -1,5 +1,6 @@
 """One Request out, one Reply back, its body streamed to a file. httpx's door, beside connection."""
 
+import hashlib
 import logging
 import ssl
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from batchgen.errors import (
     UsageError,
 )
 from batchgen.pour import Poured, Sink
+from batchgen.redact import LEAST
 from batchgen.text import clean
 from batchgen.wire import Reply, Request
 
@@ -60,6 +62,18 @@ class Access:
     def patience(self) -> float:
         """Seconds for a connection to be made: the sooner one tells that nothing was ever sent."""
         return min(CONNECT, self.timeout / 2)
+
+    @property
+    def account(self) -> str:
+        """That host and that account, as a hash that tells neither."""
+        account = "\n".join(f"{name}: {value}" for name, value in sorted(self.auth.items()))
+        return hashlib.sha256(f"{self.base_url}\n{account}".encode()).hexdigest()[:16]
+
+    @property
+    def secrets(self) -> list[str]:
+        """What may stand in no file and no output."""
+        bare = (value.removeprefix("Bearer ") for value in self.auth.values())
+        return [value for value in bare if len(value) > LEAST]
 
 
 class Client:

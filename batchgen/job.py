@@ -23,11 +23,12 @@ from batchgen.engines.batched import Batched
 from batchgen.engines.local import NAME, Local
 from batchgen.engines.pool import Pool, drive
 from batchgen.enqueue import enqueue
-from batchgen.errors import BatchgenError, StorageError, UsageError, alone
+from batchgen.errors import BatchgenError, StorageError, alone
 from batchgen.finisher import Finisher
 from batchgen.folder import Folder
 from batchgen.forecast import Plan
 from batchgen.generate import Buyer
+from batchgen.keys import authorization
 from batchgen.lane import FILES, Lane
 from batchgen.ledger import Ledger
 from batchgen.limits import Cap
@@ -279,29 +280,3 @@ class Job:
             images=Cap(limits.images, spent.images),
             allowance=Cap(self._order.plan.again, spent.allowance),
         )
-
-
-def authorization(provider: Provider, environ: Mapping[str, str]) -> dict[str, str]:
-    """The headers that carry the key; UsageError where it is missing or cannot be one. Its value is never shown."""
-    if provider.pretend:
-        return _headers(provider, "sandbox")
-    if not provider.api_key_env:
-        return {}
-    key = environ.get(provider.api_key_env, "").strip()
-    if not key and provider.key_optional:
-        return {}
-    if not key:
-        raise UsageError(
-            f"{provider.api_key_env} is not set: export it with your key for {provider.name or provider.host}"
-        )
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UsageError(
-            f"{provider.api_key_env} holds characters that no key has (a space, a line end, a stray letter)"
-        )
-    extra = {name: environ[variable] for name, variable in provider.headers_env.items() if environ.get(variable)}
-    return {**_headers(provider, key), **extra}
-
-
-def _headers(provider: Provider, key: str) -> dict[str, str]:
-    name = provider.key_header.lower()
-    return {name: f"Bearer {key}" if name == "authorization" else key}

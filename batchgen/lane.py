@@ -1,7 +1,6 @@
 """A lane: one provider and key, its clients, its gate, pace and breaker, and the tasks that wait for their next try."""
 
 import asyncio
-import hashlib
 import logging
 import random
 from collections import deque
@@ -20,7 +19,7 @@ from batchgen.gate import LOST_MOST, PATIENCE
 from batchgen.limits import Breaker
 from batchgen.pace import Draw, Learned
 from batchgen.pour import Sink
-from batchgen.redact import LEAST, redact
+from batchgen.redact import redact
 from batchgen.task import Attempt
 from batchgen.throttle import Throttle
 from batchgen.turn import Again, Stopped, Turn
@@ -152,8 +151,7 @@ class Lane:
     @property
     def account(self) -> str:
         """That host and that account, as a hash that tells neither."""
-        account = "\n".join(f"{name}: {value}" for name, value in sorted(self._access.auth.items()))
-        return hashlib.sha256(f"{self._access.base_url}\n{account}".encode()).hexdigest()[:16]
+        return self._access.account
 
     @property
     def plight(self) -> str:
@@ -300,8 +298,7 @@ class Lane:
     @property
     def secrets(self) -> list[str]:
         """What may stand in no file and no output."""
-        bare = (value.removeprefix("Bearer ") for value in self._access.auth.values())
-        return [value for value in bare if len(value) > LEAST]
+        return self._access.secrets
 
 
 def _now() -> float:

@@ -55,7 +55,7 @@ batch      results
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
 pour       control       target
 dialects.base  endpoint  parameters    body          spelling
-form       sizes         inputs        links         variables   reconcile   throttle  sums  turn  listing
+form       sizes         inputs        links         variables   reconcile  keys   throttle  sums  turn  listing
 values     pace
 catalog    problems      folder        readers     statement         quota     columns   splits
 sieve      provenance
