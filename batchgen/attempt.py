@@ -43,6 +43,12 @@ class Bench:
     partials: bool = False
 
 
+def headers(attempt: Attempt, provider: Provider) -> dict[str, str]:
+    """What its requests are known by: its id, and its purchase's key where the provider honours one."""
+    key = {"idempotency-key": attempt.purchase} if provider.idempotency else {}
+    return {"x-client-request-id": attempt.id, **key}
+
+
 def _nothing() -> None:
     pass
 

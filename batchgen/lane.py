@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 
 from batchgen import records
-from batchgen.attempt import Bench, Send
+from batchgen.attempt import Bench, Send, headers
 from batchgen.catalog import Provider
 from batchgen.client import Access, Client
 from batchgen.dialects.base import NO_CREDIT
@@ -265,19 +265,21 @@ class Lane:
         self._admit()
 
     def sender(self, slot: "Slot", attempt: Attempt) -> Send:
-        """How an attempt's requests are sent: with its id, and its purchase's key where the provider honours one."""
-        headers: dict[str, str] = {"x-client-request-id": attempt.id}
-        if self.provider.idempotency:
-            headers["idempotency-key"] = attempt.purchase
+        """How an attempt's requests are sent."""
+        named = headers(attempt, self.provider)
 
         async def send(request: Request, sink: Sink) -> Reply:
             sent = _now()
-            reply = await slot.send(request, sink, headers if request.auth else {})
+            reply = await slot.send(request, sink, named if request.auth else {})
             if request.auth and not request.handle:
-                self._throttle.heard(_now(), reply, slot.draw, sent)
+                self.heard(reply, slot, sent)
             return reply
 
         return send
+
+    def heard(self, reply: Reply, slot: "Slot", sent: float) -> None:
+        """What the provider answered to a request of that slot that was sent then."""
+        self._throttle.heard(_now(), reply, slot.draw, sent)
 
     async def pause(self, task: str, seconds: float, why: str, buys: bool = True) -> None:
         """Wait before the next try, outside of any slot; Stopped as soon as there will be none. "" is not shown."""
