@@ -4,29 +4,25 @@ An image can be there without its row where a ledger was put back from an older 
 was lost sight of. It was paid for; a run that does not know it would buy it again.
 """
 
-import errno
 import hashlib
 import os
 import re
 import socket
 import sqlite3
-import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from pathlib import Path
-from typing import BinaryIO
 
-from batchgen import __version__, books, commit, costs, disk, images, records
+from batchgen import __version__, books, commit, costs, disk, images, place, records
 from batchgen.costs import Money
-from batchgen.errors import StorageError
 from batchgen.folder import Folder
+from batchgen.objects import Objects
 from batchgen.spool import Spool
+from batchgen.store import Store
 from batchgen.task import MISSING, Image, ImageState, Variant
 
 CODE = "adopted"
@@ -71,19 +67,6 @@ class Adopted:
         return Adopted(self.names + other.names, self.low + other.low, self.high + other.high, unpriced)
 
 
-def files(folder: Path) -> Iterator[str]:
-    """Everything below a folder that is no folder, by its name from there; links are not followed."""
-
-    def unreadable(error: OSError) -> None:
-        raise StorageError(f"{error.filename} cannot be looked into: {error.strerror}")
-
-    if not folder.is_dir():
-        return
-    for place, folders, names in os.walk(folder, onerror=unreadable):
-        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        yield from (os.path.relpath(os.path.join(place, name), folder) for name in (*names, *linked))
-
-
 def unowned(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
     """Those of the files that no row owns."""
     left = set(names)
@@ -92,23 +75,33 @@ def unowned(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
     return left
 
 
-def orphans(db: sqlite3.Connection, folder: Folder, names: Iterable[str], busy: bool = False) -> Iterator[Orphan]:
+def informed(store: Store, folder: Folder) -> Store:
+    """The store, told which names bear what no row owns: nobody asks a bucket that before each purchase."""
+    if not isinstance(store, Objects):
+        return store
+    with books.reading(folder.ledger) as db:
+        return replace(store, strays=unowned(db, store.names()))
+
+
+def orphans(
+    db: sqlite3.Connection, folder: Folder, store: Store, names: Iterable[str], busy: bool = False
+) -> Iterator[Orphan]:
     """What files are that no row owns; `busy`: a run is at work, and may be about to write their rows."""
     spool, taken, names = Spool(folder.spool), set[tuple[int, int]](), sorted(names)
     known = _known(db, {key for name in names for key in _KEYS.findall(name)})
     for name in names:
         found = _orphan(db, spool, name, busy, known)
         if found.task and not found.flaw and not found.expected:
-            found = _looked_at(db, found, folder.images, taken)
+            found = _looked_at(db, found, store, taken)
         yield found
 
 
-def _looked_at(db: sqlite3.Connection, found: Orphan, folder: Path, taken: set[tuple[int, int]]) -> Orphan:
+def _looked_at(db: sqlite3.Connection, found: Orphan, store: Store, taken: set[tuple[int, int]]) -> Orphan:
     """With its image, or with what is wrong with it. Of two files for one image the first is taken."""
     if (found.task, found.index) in taken:
         return replace(found, flaw="another file bears that name, too")
     try:
-        found = replace(found, image=_read(folder, found.name, found.index))
+        found = replace(found, image=_read(store, found.name, found.index))
     except OSError as error:
         return replace(found, flaw=error.strerror or str(error))
     except ValueError as error:
@@ -189,12 +182,11 @@ def _rival(db: sqlite3.Connection, task: int, index: int, state: str) -> str:
     return f"the ledger has {row[0]} for it" if row else ""
 
 
-def _read(folder: Path, name: str, index: int) -> Image:
+def _read(store: Store, name: str, index: int) -> Image:
     """A file's image as a row would have it; OSError or images.Broken where it is none."""
-    with opened(folder, name) as file:
-        if os.fstat(file.fileno()).st_size > BYTES_MOST:
-            raise images.Broken("it is larger than any image")
-        data = file.read()
+    data = store.read(name, BYTES_MOST + 1)
+    if len(data) > BYTES_MOST:
+        raise images.Broken("it is larger than any image")
     kind = images.inspect(data)
     if not name.endswith(f".{images.EXTENSIONS[kind.format]}"):
         raise images.Broken(f"it is a {kind.format} file by another name")
@@ -202,25 +194,11 @@ def _read(folder: Path, name: str, index: int) -> Image:
     return Image(index, ImageState.SAVED, name, digest, len(data), *seen)
 
 
-@contextmanager
-def opened(folder: Path, name: str) -> Iterator[BinaryIO]:
-    """A file below a folder; OSError where it is no plain one, and where a link leads to it (ELOOP)."""
-    parts = Path(name).parts
-    if os.path.isabs(name) or ".." in parts:
-        raise OSError(errno.EINVAL, "leads out of the folder")
-    if any((folder / Path(*parts[:depth])).is_symlink() for depth in range(1, len(parts))):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "no plain file")
-        yield file
-
-
 def adoptable(folder: Folder) -> list[Orphan]:
     """The files that can be taken in. The caller holds the folder."""
+    store = place.images(folder)
     with books.reading(folder.ledger) as db:
-        return [each for each in orphans(db, folder, unowned(db, files(folder.images))) if each.image]
+        return [each for each in orphans(db, folder, store, unowned(db, store.names())) if each.image]
 
 
 async def take_in(folder: Folder, found: Sequence[Orphan], price: Price) -> Adopted:
@@ -229,13 +207,14 @@ async def take_in(folder: Folder, found: Sequence[Orphan], price: Price) -> Adop
     A task whose request is of unknown fate was paid for with it; else there must have been one that the ledger has
     lost, and it is written down now. Nobody knows their usage: they cost what `price` says, and are estimates.
     """
-    total = Adopted()
+    total, store = Adopted(), place.images(folder)
     async with commit.writer(folder.ledger) as group:
         run = await group.write(_run)
         for _, some in groupby(sorted(found, key=lambda each: (each.task, each.index)), lambda each: each.task):
             mine = list(some)
-            _make_durable(folder.images, mine)
-            total += await group.write(partial(_take_in, run=run, folder=folder.images, found=mine, price=price))
+            with disk.storage("the images folder"):  # whoever put them back may not: no row may be safer than its file
+                store.secure({each.name for each in mine})
+            total += await group.write(partial(_take_in, run=run, store=store, found=mine, price=price))
     return total
 
 
@@ -251,19 +230,10 @@ def _run(db: sqlite3.Connection) -> int:
     return int(run)
 
 
-def _make_durable(folder: Path, found: Sequence[Orphan]) -> None:
-    """Whoever put them back may not have: no row may be safer than its file."""
-    with disk.storage("the images folder"):
-        for each in found:
-            disk.sync_file(folder / each.name)
-        for place in {(folder / each.name).parent for each in found}:
-            disk.sync_folder(place)
-
-
-def _take_in(db: sqlite3.Connection, run: int, folder: Path, found: Sequence[Orphan], price: Price) -> Adopted:
+def _take_in(db: sqlite3.Connection, run: int, store: Store, found: Sequence[Orphan], price: Price) -> Adopted:
     task = found[0].task
     row = db.execute("SELECT seq FROM attempts WHERE task = ? AND state = 'paid'", (task,)).fetchone()
-    attempt, added = (row[0], Adopted()) if row else _paid(db, run, task, _made_at(folder / found[0].name), price)
+    attempt, added = (row[0], Adopted()) if row else _paid(db, run, task, _made_at(store, found[0].name), price)
     for each in found:
         assert each.image
         records.add_image(db, task, attempt, each.image)
@@ -338,7 +308,7 @@ def _note_missing(db: sqlite3.Connection, task: int, attempt: int) -> None:
         records.add_image(db, task, attempt, Image(index, ImageState.BROKEN, note=MISSING))
 
 
-def _made_at(path: Path) -> str:
+def _made_at(store: Store, name: str) -> str:
     """When the file was written, which is about when it was bought; never later than now."""
-    seconds = max(0.0, min(path.stat().st_mtime, time.time()))
+    seconds = max(0.0, min(store.made_at(name), time.time()))
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import anyio
 
@@ -16,6 +15,7 @@ from batchgen.errors import Blocked, Failed, Gone, Pending, ProviderError, Refus
 from batchgen.finisher import Finisher
 from batchgen.pour import Sink
 from batchgen.spool import Spool
+from batchgen.store import Store
 from batchgen.task import MISSING, Attempt, Image, ImageState
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply, Request
 
@@ -28,7 +28,7 @@ TOO_MANY, SHORT = 429, 1 << 14  # a status, and bytes that are read in no time
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What an attempt is worked on with: the provider and its dialect, the spool, the images' folder, who finishes.
+    """What an attempt is worked on with: the provider and its dialect, the spool, where images go, who finishes.
 
     `patience` is how many seconds at a time a provider is polled, `partials` whether the pictures that a stream shows
     on the way are kept.
@@ -37,7 +37,7 @@ class Bench:
     provider: Provider
     dialect: Dialect
     spool: Spool
-    images: Path
+    images: Store
     finisher: Finisher
     patience: float = 600.0
     partials: bool = False

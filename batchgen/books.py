@@ -11,7 +11,7 @@ from typing import Any
 from batchgen.errors import StorageError
 from batchgen.task import AttemptState, TaskState
 
-SCHEMA_VERSION = 2  # of the ledger's tables
+SCHEMA_VERSION = 3  # of the ledger's tables
 Row = Mapping[str, object]
 Connection = sqlite3.Connection
 
@@ -43,6 +43,13 @@ class JobRow:
     project: str
     manifest: str
     created_at: str
+    store: str
+    mark: str
+
+    @property
+    def output_store(self) -> str:
+        """What the manifest says of it: the run's own name there is left out."""
+        return self.store.rpartition("/")[0]
 
 
 def sqlite_version() -> str:
@@ -110,7 +117,13 @@ def job(ledger: Path) -> JobRow:
 
 
 def job_row(db: Connection) -> JobRow:
-    return JobRow(*db.execute("SELECT name, project, manifest, created_at FROM job").fetchone())
+    return JobRow(*db.execute("SELECT name, project, manifest, created_at, store, mark FROM job").fetchone())
+
+
+def untouched(ledger: Path) -> bool:
+    """Whether nothing was ever sent."""
+    with reading(ledger) as db:
+        return db.execute("SELECT 1 FROM attempts LIMIT 1").fetchone() is None
 
 
 def holder(ledger: Path) -> str:

@@ -73,7 +73,7 @@ class Desk:
         bought = 0
         try:
             for task in tasks:
-                check_place(task, self._lane.bench.images)
+                check_place(task, self._lane.bench)
             bought = await self._fit(tasks)
         finally:
             await self.buyer.ledger.release(tasks[bought:])

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from batchgen.errors import StorageError
 
@@ -158,6 +159,34 @@ def write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
+
+
+@contextmanager
+def opened(folder: Path, name: str) -> Iterator[BinaryIO]:
+    """A file below a folder; OSError where it is no plain one, and where a link leads to it (ELOOP)."""
+    parts = Path(name).parts
+    if os.path.isabs(name) or ".." in parts:
+        raise OSError(errno.EINVAL, "leads out of the folder")
+    if any((folder / Path(*parts[:depth])).is_symlink() for depth in range(1, len(parts))):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "no plain file")
+        yield file
+
+
+def files(folder: Path) -> Iterator[str]:
+    """Everything below a folder that is no folder, by its name from there; links are not followed."""
+
+    def unreadable(error: OSError) -> None:
+        raise StorageError(f"{error.filename} cannot be looked into: {error.strerror}")
+
+    if not folder.is_dir():
+        return
+    for place, folders, names in os.walk(folder, onerror=unreadable):
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (os.path.relpath(os.path.join(place, name), folder) for name in (*names, *linked))
 
 
 def sync_file(path: Path) -> None:

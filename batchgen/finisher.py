@@ -22,9 +22,9 @@ from batchgen.spool import Spool
 from batchgen.wire import Reply
 
 SPARES = 64  # files that are written over, not removed and made
-SAVING = 2  # threads that decode, hash and write: more would wait for each other and for the same disk
 BACKLOG = 16  # answers that may wait to be saved while others are asked for in their place
 GROUP_MOST = 2 * 2**20  # bytes of answers that are worked on together; what waits beyond it wakes another thread
+FEW = 4  # threads that save: with more, each answer has one to itself
 Step = Callable[[Sequence["Work"]], None]
 Read = Callable[[Reply | None, Unsynced], Any]
 """What is made of a reply that is durable; None where the one of before a crash was damaged."""
@@ -75,8 +75,9 @@ class Work:
 class Line:
     """What waits for one kind of work, and how many threads are at it."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, bytes: int = GROUP_MOST) -> None:
         self.most = most
+        self.bytes = bytes
         self.busy = 0
         self.waiting: deque[Work] = deque()
 
@@ -84,7 +85,7 @@ class Line:
         """What is worked on next: all that waits, up to a bound."""
         group: list[Work] = []
         with suppress(IndexError):  # nothing is left
-            while sum(work.size for work in group) < GROUP_MOST:
+            while sum(work.size for work in group) < self.bytes:
                 group.append(self.waiting.popleft())
         return group
 
@@ -95,11 +96,12 @@ class Finisher:
     One makes replies durable, so that connections are free again soon; others read what is, and save the images.
     """
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, wide: int) -> None:
+        """`wide` is how many threads save: some stores are fast with a few, for others each has to wait."""
         self._spool = spool
-        self._sealing, self._saving = Line(1), Line(SAVING)
+        self._sealing, self._saving = Line(1), Line(wide, GROUP_MOST if wide <= FEW else 1)
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [Thread(target=self._serve, name="finisher", daemon=True) for _ in range(1 + SAVING)]
+        self._threads = [Thread(target=self._serve, name="finisher", daemon=True) for _ in range(1 + wide)]
         for thread in self._threads:  # now, as there may be no memory for them when the first answer is here
             thread.start()
 
@@ -125,7 +127,7 @@ class Finisher:
     async def finish(self, attempt: str, k: int, reply: Reply | None, read: Read, sealed: Callable[[], None]) -> Any:
         """What `read` returned, once all that it wrote is on the disk; what it raised is raised here."""
         done = asyncio.get_running_loop().create_future()
-        work = Work(attempt, k, reply, read, sealed, done, 0 if reply is None else reply.weight)
+        work = Work(attempt, k, reply, read, sealed, done, 1 if reply is None else max(1, reply.weight))
         self._begin(self._sealing, [work], self._seal)
         with anyio.CancelScope(shield=True):
             return await done
@@ -133,8 +135,8 @@ class Finisher:
     def _begin(self, line: Line, group: Sequence[Work], step: Callable[[Sequence[Work]], Step]) -> None:
         """Put a group in line, and wake a thread for it, another one only where much waits."""
         line.waiting.extend(group)
-        much = sum(work.size for work in tuple(line.waiting)) > GROUP_MOST  # a thread may take some meanwhile
-        if line.waiting and line.busy < (line.most if much else 1):
+        groups = 1 + sum(work.size for work in tuple(line.waiting)) // line.bytes  # a thread may take some meanwhile
+        while line.waiting and line.busy < min(line.most, groups):
             line.busy += 1
             self._tasks.put(partial(self._work_off, line, step, asyncio.get_running_loop()))
 

@@ -115,6 +115,7 @@ class RetryForm(Form):
 class OutputForm(Form):
     path: str | None = None
     partials: bool = False
+    store: Annotated[str, AfterValidator(values.store)] | None = None
 
 
 Event = Literal["end", "blocked", "budget", "until", "held", "stalled"]

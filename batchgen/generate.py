@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import tenacity
 
 from batchgen import disk, images, links, records, settle
-from batchgen.attempt import Send, perform
+from batchgen.attempt import Bench, Send, perform
 from batchgen.deadline import Deadline
 from batchgen.errors import (
     Blocked,
@@ -100,13 +99,14 @@ def _first(came: Reply, send: Send) -> Send:
     return sent
 
 
-def check_place(task: Task, folder: Path, open_: int = 1) -> None:
+def check_place(task: Task, bench: Bench, open_: int = 1) -> None:
     """StorageError where its images would find none, or where they are: paid for by what a ledger lost since.
 
     As many requests as are `open_` may each bring as much.
     """
-    disk.check_room(folder, ROOM * task.variant.images * open_)
-    if found := images.standing(folder, task.path, task.variant.images):
+    disk.check_room(bench.spool.folder, ROOM * task.variant.images * open_)
+    bench.images.check_room(ROOM * task.variant.images * open_)
+    if found := images.standing(bench.images, task.path, task.variant.images):
         raise StorageError(STANDS.format(found))
 
 
@@ -167,7 +167,7 @@ class Errand:
     async def _begin(self) -> Attempt:
         """Its turn has come; Again where others took the room under the caps meanwhile."""
         buyer, lane = self._buyer, self._buyer.lane
-        check_place(self._task, lane.bench.images, lane.open)
+        check_place(self._task, lane.bench, lane.open)
         if buyer.deadline.due(lane.name, time.time()):
             raise Exhausted(buyer.deadline.name)
         if not buyer.purse.reserve(self._task):

@@ -18,12 +18,18 @@ log = logging.getLogger("batchgen")
 
 
 def check_maker(folder: Folder, manifest: Manifest) -> None:
-    """UsageError where the folder was made by another manifest of the same name."""
-    file, made_by = _from_folder(folder, manifest), books.job(folder.ledger).manifest
-    if file not in (made_by, folder.manifest.name):
+    """UsageError where the folder was made by another manifest of the same name, or its images lie elsewhere."""
+    file, job = _from_folder(folder, manifest), books.job(folder.ledger)
+    if file not in (job.manifest, folder.manifest.name):
         raise UsageError(
-            f"{folder.path} was made by another manifest, {folder.path / made_by}. "
+            f"{folder.path} was made by another manifest, {folder.path / job.manifest}. "
             "Give this one another name:, or use that one."
+        )
+    if job.output_store != manifest.store and not books.untouched(folder.ledger):
+        says = f"output.store: {job.output_store}" if job.store else "no output.store"
+        raise UsageError(
+            f"the images of {folder.path} lie in {job.store or folder.images}, and a run's images stay in one place: "
+            f"say {says}, or give the manifest another name:. Nothing was sent."
         )
 
 
@@ -41,6 +47,8 @@ def open_folder(folder: Folder, manifest: Manifest) -> None:
     if not folder.ledger.exists():
         ledger.create(folder.ledger, manifest.name, manifest.project, _from_folder(folder, manifest))
     check_maker(folder, manifest)
+    if books.job(folder.ledger).output_store != manifest.store:
+        ledger.move(folder.ledger, manifest.store and f"{manifest.store}/{folder.path.name}")
     with disk.storage("the run folder"):
         disk.write_whole(folder.manifest, manifest.text.encode(), folder.path / ".manifest.part")
 

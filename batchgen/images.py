@@ -1,20 +1,18 @@
 """Bytes into a verified image file, whole or not there. The bytes are kept exactly as they came: they may be signed."""
 
-import errno
 import hashlib
 import io
-import os
 import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import PIL.Image
 import pybase64
 
 from batchgen import disk
 from batchgen.disk import Unsynced
+from batchgen.store import Store
 from batchgen.task import Image, ImageState
 from batchgen.wire import Blob, Fetched, Inline, Reply
 
@@ -37,25 +35,21 @@ class Kind:
     height: int
 
 
-def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: str, unsynced: Unsynced) -> Image:
-    """Verify a picture and put it at folder/stem.<ext>; Broken where it is none. Blocks: call it in a thread.
+def save(picture: Inline | Fetched, store: Store, stem: str, index: int, part: str, unsynced: Unsynced) -> Image:
+    """Verify a picture and put it at stem.<ext>; Broken where it is none. Blocks: call it in a thread.
 
     It is durable once `unsynced` is synced. `part` names the attempt in the file's temporary name, so that a crash
     leaves nothing that cannot be told.
     """
     data, blob = read(picture), picture.base64 if isinstance(picture, Inline) else None
     kind = inspect(data)
-    target = f"{folder}/{stem}.{EXTENSIONS[kind.format]}"
-    place = os.path.dirname(target)
+    name = f"{stem}.{EXTENSIONS[kind.format]}"
     with disk.storage("the images folder"):
-        unsynced.make_folder(place, str(folder))
-        _never_replace(target, data)
-        if not (isinstance(blob, Blob) and unsynced.linked(blob.path, target)):
-            unsynced.put(target, data, f"{place}/.{part}.{index}.part", mode=0o644)
+        store.put(name, data, f"{part}.{index}", unsynced, blob.path if isinstance(blob, Blob) else "")
     return Image(
         index=index,
         state=ImageState.SAVED,
-        path=f"{stem}.{EXTENSIONS[kind.format]}",
+        path=name,
         sha256=blob.sha256 if isinstance(blob, Blob) else hashlib.sha256(data).hexdigest(),
         bytes=len(data),
         format=kind.format,
@@ -64,13 +58,11 @@ def save(picture: Inline | Fetched, folder: Path, stem: str, index: int, part: s
     )
 
 
-def standing(folder: Path, stem: str, images: int) -> str:
+def standing(store: Store, stem: str, images: int) -> str:
     """The first file that stands where a task's images would go, or nothing."""
     stems = [stem, *(f"{stem}-{index}" for index in range(images))]  # more than were asked for are numbered, too
     names = (f"{each}.{extension}" for each in stems for extension in EXTENSIONS.values())
-    if not os.path.isdir(os.path.dirname(f"{folder}/{stem}")):
-        return ""
-    return next((name for name in names if os.path.lexists(f"{folder}/{name}")), "")
+    return next((name for name in names if store.stands(name)), "")
 
 
 def flaw(picture: Inline | Fetched) -> str:
@@ -80,12 +72,6 @@ def flaw(picture: Inline | Fetched) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _never_replace(target: str, data: bytes) -> None:
-    """A crash may have left the very same bytes; other bytes are somebody's image, and stay."""
-    if os.path.exists(target) and not os.path.islink(target) and Path(target).read_bytes() != data:
-        raise FileExistsError(errno.EEXIST, "another image stands there, which the ledger does not know", target)
 
 
 def read(picture: Inline | Fetched) -> bytes:

@@ -6,11 +6,13 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 
-from batchgen import catalog, disk, hold, ledger, pretend, progress, shelf
+from batchgen import adopt, catalog, disk, hold, ledger, place, pretend, progress, shelf
 from batchgen.attempt import Bench
 from batchgen.batchbook import ENGINE as BATCHED
 from batchgen.catalog import Provider
@@ -40,6 +42,7 @@ from batchgen.redact import redact
 from batchgen.settle import Policy
 from batchgen.spool import Spool
 from batchgen.steer import Helm
+from batchgen.store import Store
 from batchgen.supply import Supply
 from batchgen.task import Attempt, AttemptState, TaskState
 from batchgen.terms import Engine
@@ -122,11 +125,18 @@ class Job:
         async with AsyncExitStack() as stack:
             providers = await stack.enter_async_context(self._providers())
             books = await stack.enter_async_context(ledger.open_for_writing(folder.ledger, whole=not idle))
+            images = place.images(folder) if idle else await anyio.to_thread.run_sync(self._images)
             spool = Spool(folder.spool)
-            finisher = await stack.enter_async_context(Finisher(spool))
-            made = [self._lane(each, auths.get(name, {}), spool, finisher) for name, each in providers.items()]
+            finisher = await stack.enter_async_context(Finisher(spool, images.wide))
+            bench = partial(Bench, spool=spool, images=images, finisher=finisher)
+            made = [self._lane(each, auths.get(name, {}), bench) for name, each in providers.items()]
             lanes = [await stack.enter_async_context(lane) for lane in made]
-            return await self._noted(books, lanes, spool)
+            return await self._noted(books, lanes, spool, images)
+
+    def _images(self) -> Store:
+        """Where they go, tried before anything is bought."""
+        folder = self._order.folder
+        return adopt.informed(place.claimed(folder, self._order.manifest.limits.timeout), folder)
 
     @asynccontextmanager
     async def _providers(self) -> AsyncIterator[Mapping[str, Provider]]:
@@ -142,11 +152,10 @@ class Job:
                 for name, each in known.items()
             }
 
-    def _lane(self, provider: Provider, auth: Mapping[str, str], spool: Spool, finisher: Finisher) -> Lane:
+    def _lane(self, provider: Provider, auth: Mapping[str, str], on: "partial[Bench]") -> Lane:
         limits = self._order.manifest.limits
         manifest, dialect = self._order.manifest, DIALECTS[provider.dialect]
-        folder, patience = self._order.folder.images, limits.timeout
-        bench = Bench(provider, dialect, spool, folder, finisher, patience, manifest.partials)
+        bench = on(provider, dialect, patience=limits.timeout, partials=manifest.partials)
         access = Access(
             provider.base_url,
             auth,
@@ -162,11 +171,11 @@ class Job:
             log.warning("only %d requests at a time at %s: raise ulimit -n", width, provider.identity)
         return Lane(provider, bench, access, width, limits.on_blocked == "wait", limits.pace(provider), not limits.auto)
 
-    async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> Ended:
+    async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool, images: Store) -> Ended:
         """Drive, and write down how it ended, however it ended."""
         ended = Ended(7, "told to leave at once")
         try:
-            cap = await self._drive(books, lanes, spool)
+            cap = await self._drive(books, lanes, spool, images)
             blocked = [lane.plight for lane in lanes if lane.blocked]
             open_ = await books.batches.open()
             lacking = {each.lane for each in await books.open_attempts()} | {each.lane for each in open_}
@@ -189,9 +198,9 @@ class Job:
             await self._herald.end(ended.exit_code, ended.reason)
         return ended
 
-    async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool) -> str:
+    async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool, images: Store) -> str:
         """Recover, enqueue, buy; returns the cap that was reached, or ""."""
-        resumed = await self._recover(books, spool)
+        resumed = await self._recover(books, spool, images)
         order = self._order
         await enqueue(books, order.manifest, order.plan.survey, order.reopen, self._supply)
         self.progress.states = await self._states(books)
@@ -245,12 +254,12 @@ class Job:
         ends = engine.until.moment(time.time()) if engine.until else None
         return Batched(ends, buyer, lanes, self._supply, desk)
 
-    async def _recover(self, books: Ledger, spool: Spool) -> list[Attempt]:
+    async def _recover(self, books: Ledger, spool: Spool, images: Store) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""
         spooled = list(spool.attempts())
         states = await books.attempt_states(spooled)
-        anything = spooled or any(self._order.folder.images.iterdir())
-        if len(states) < len(spooled) or (anything and await books.untouched()):
+        new = await books.untouched()
+        if len(states) < len(spooled) or (new and (spooled or next(images.names(), ""))):
             raise StorageError(LOST.format(folder=self._order.folder.path))
         await books.release_orphans()
         found = await books.open_attempts()

@@ -42,7 +42,7 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
             part.with_name(part.name + ending).unlink(missing_ok=True)
         os.close(os.open(part, disk.NEW, 0o600))
         try:
-            _fill(part, (name, project, manifest, records.now()))
+            _fill(part, (name, project, manifest, records.now(), uuid.uuid4().hex))
         except sqlite3.Error as error:
             raise StorageError(f"{path} cannot be made: {error}. Nothing was sent.") from error
         disk.sync_file(part)
@@ -50,13 +50,20 @@ def create(path: Path, name: str, project: str, manifest: str) -> None:
         disk.sync_folder(path.parent)
 
 
-def _fill(path: Path, job: tuple[str, str, str, str]) -> None:
+def _fill(path: Path, job: tuple[str, ...]) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript("BEGIN; " + (files("batchgen") / "schema.sql").read_text(encoding="utf-8"))
-        db.execute("INSERT INTO job (name, project, manifest, created_at) VALUES (?, ?, ?, ?)", job)
+        db.execute("INSERT INTO job (name, project, manifest, created_at, mark) VALUES (?, ?, ?, ?, ?)", job)
         db.commit()
         # Here already: a change of mode that is cut off later would leave a journal that readers trip over.
         db.execute("PRAGMA journal_mode = WAL")
+
+
+def move(path: Path, store: str) -> None:
+    """Write down where images will lie. The caller holds the folder, and nothing was sent yet."""
+    with disk.storage("the ledger"), closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE job SET store = ?", (store,))
+        db.commit()
 
 
 @asynccontextmanager

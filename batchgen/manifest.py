@@ -22,7 +22,7 @@ from batchgen.terms import Engine, Limits, Notify, Retry
 
 PATH_NAMES = frozenset({"slug", "sample", "key", "name", "number", "id", "model", "provider"})
 """What every output path can use, beside the request's parameters."""
-WORDS: tuple[Loc, ...] = (("name",), ("project",), ("provider",), ("model",), ("output", "path"))
+WORDS: tuple[Loc, ...] = (("name",), ("project",), ("provider",), ("model",), ("output", "path"), ("output", "store"))
 """Text of one word, behind which comments are usual."""
 
 
@@ -52,6 +52,8 @@ class Manifest:
     output_path: str | None
     partials: bool
     """Whether the pictures that a stream shows on the way are kept."""
+    store: str
+    """The URL of the place for its images; empty: the run's folder."""
     fixes_file: Path
     """Where `fixes` are read, and batchgen redo writes them; it need not be there."""
     fixes: Fixes
@@ -181,6 +183,7 @@ class _Read:
             retry=self.retry,
             output_path=self.output.path,
             partials=self.output.partials,
+            store=self.output.store or "",
             fixes_file=mended,
             fixes=fixes.read(mended, wanted.providers) if setup.fixes else {},
             notify=self.notify,

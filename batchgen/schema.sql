@@ -1,14 +1,16 @@
 -- The ledger. Money is in nano-dollars (1e-9 USD), whole numbers, so that sums are exact; the views show USD.
 -- Times are UTC. To read by hand: v_tasks, v_attempts, v_images, v_costs.
 PRAGMA application_id = 0x62676c64;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 CREATE TABLE job (
   name TEXT NOT NULL,
   project TEXT NOT NULL,
   manifest TEXT NOT NULL,         -- where it lies, from this folder
   created_at TEXT NOT NULL,
-  enqueued TEXT NOT NULL DEFAULT ''  -- the fingerprint of what was enqueued last, whole
+  enqueued TEXT NOT NULL DEFAULT '', -- the fingerprint of what was enqueued last, whole
+  store TEXT NOT NULL DEFAULT '', -- the URL below which its images lie; empty: this folder
+  mark TEXT NOT NULL              -- by which that place is known as this ledger's
 ) STRICT;
 
 CREATE TABLE manifests (          -- every manifest that was used, as it was

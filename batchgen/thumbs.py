@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import PIL.Image
 
-from batchgen import adopt, disk, images
+from batchgen import disk, images
 from batchgen.album import Picture
 from batchgen.folder import Folder
 
@@ -36,10 +36,10 @@ def thumbnail(folder: Folder, picture: Picture) -> bytes:
     """The thumbnail, made now if it is not there; nothing where the image is gone, or is none. Blocks."""
     if not SHA256.fullmatch(picture.sha256):
         return b""
-    with suppress(OSError), adopt.opened(folder.path, path(picture)) as file:
+    with suppress(OSError), disk.opened(folder.path, path(picture)) as file:
         if _is_whole(data := file.read(BYTES_MOST)):
             return data
-    with suppress(OSError, images.Broken), adopt.opened(folder.images, picture.path) as file:
+    with suppress(OSError, images.Broken), disk.opened(folder.images, picture.path) as file:
         data = file.read(BYTES_MOST + 1)
         if hashlib.sha256(data).hexdigest() != picture.sha256:  # it is of what somebody has put there
             return b""

@@ -21,6 +21,7 @@ RATE_MOST = 10**9  # a minute
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
+_STORE = re.compile(r"(?:(?:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+|file://(?=/))((?:/[^/?#\\\x00-\x1f\x7f]+)*)")
 _HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?")
 _NEARLY_A_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:(s)ec|(m)in|(h)(?:ou)?r)[a-z]*", re.IGNORECASE)
@@ -57,6 +58,16 @@ def url(value: object) -> str:
     meant = f"{'http' if catalog.loopback(host) else 'https'}://{value}{'' if '/' in str(value) else '/v1'}"
     hint = f" (did you mean {meant}?)" if "." in host or catalog.loopback(host) else ""
     raise ValueError(f"must look like https://host/v1: no user name, no query{hint if _URL.fullmatch(meant) else ''}")
+
+
+def store(value: str) -> str:
+    """A place for images: s3://bucket/prefix and its like, file:///folder."""
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise ValueError("credentials never stand in a manifest: take them out, and export AWS_ACCESS_KEY_ID=… instead")
+    found = _STORE.fullmatch(value.rstrip("/"))
+    if not found or {".", ".."} & {*found[1].split("/")}:
+        raise ValueError(f"{shown(value)} is not like s3://bucket/prefix, gs://…, az://… or file:///folder")
+    return found[0]
 
 
 def dialect(value: str) -> str:

@@ -16,10 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen import adopt, books, images, troubles
+from batchgen import adopt, books, disk, images, place, troubles
 from batchgen.adopt import Orphan
 from batchgen.folder import Folder
 from batchgen.spool import BLOB
+from batchgen.store import Store
 from batchgen.troubles import Kept
 
 BLOCK = 1000  # files whose rows are read at a time
@@ -43,19 +44,21 @@ def _nothing() -> None:
 
 def findings(folder: Folder, tick: Callable[[], object] = _nothing) -> Iterator[Finding]:
     """Everything that is wrong, as it is found; reads every image file once, and ticks for each."""
-    before, found, spooled = at_work(folder), set(adopt.files(folder.images)), list(adopt.files(folder.spool))
+    before, spooled = at_work(folder), list(disk.files(folder.spool))
     yield from _open_to_others(folder, spooled)
+    store = place.images(folder)
+    found = set(store.names())
     with books.reading(folder.ledger) as db:
         for sentence in troubles.every(db):
             yield Finding("ledger", folder.ledger.name, f"{sentence}; {MEND}")
         unfinished = list(troubles.unfinished(db))
         busy = before or at_work(folder)
     yield from (Finding("open", folder.ledger.name, sentence) for sentence in unfinished if not busy)
-    yield from _images(folder, tick)
+    yield from _images(folder, store, tick)
     with books.reading(folder.ledger) as db:
-        strays = adopt.orphans(db, folder, adopt.unowned(db, found), busy)
+        strays = adopt.orphans(db, folder, store, adopt.unowned(db, found), busy)
         fates = {name: adopt.fate(db, name.partition(".")[0]) for name in spooled}
-        yield from (_stray(each) for each in strays if not each.expected and _there(folder.images / each.name))
+        yield from (_stray(each) for each in strays if not each.expected and store.size(each.name) is not None)
     yield from _spool(folder, fates, busy)
 
 
@@ -79,30 +82,29 @@ def at_work(folder: Folder) -> bool:
     return False
 
 
-def _images(folder: Folder, tick: Callable[[], object]) -> Iterator[Finding]:
+def _images(folder: Folder, store: Store, tick: Callable[[], object]) -> Iterator[Finding]:
     """Every file that the ledger answers for. No look at the ledger lasts: a run may be writing to it."""
     last = 0
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(max(THREADS, store.wide)) as pool:
         while True:
             with books.reading(folder.ledger) as db:
                 rows = troubles.kept(db, last, BLOCK)
             if not rows:
                 return
             last = rows[-1].id
-            for found in pool.map(lambda row: _image(folder.images, row), rows):
+            for found in pool.map(lambda row: _image(store, row), rows):
                 tick()
                 yield from [found] if found else []
 
 
-def _image(folder: Path, row: Kept) -> Finding | None:
+def _image(store: Store, row: Kept) -> Finding | None:
     """What is wrong with one file, if anything."""
     try:
-        with adopt.opened(folder, row.path) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read() if size == row.bytes else b""
+        data = store.read(row.path, row.bytes + 1)
     except OSError as error:
         return _not_there(row, error)
-    if size != row.bytes or hashlib.sha256(data).hexdigest() != row.sha256:
+    if hashlib.sha256(data).hexdigest() != row.sha256:
+        size = store.size(row.path)
         says = f"{size} bytes with another sha256 than the {row.bytes} that were saved: put a copy in its place"
         return Finding("changed", row.path, says)
     try:

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchgen import adopt, album, exhibit, page
+from batchgen import album, disk, exhibit, page
 from batchgen.album import Choice
 from batchgen.errors import BatchgenError
 from batchgen.folder import Folder
@@ -147,7 +147,7 @@ def _image(glance: Glance, request: Request) -> Response:
 
 
 def _pieces(folder: Path, name: str) -> Iterator[bytes]:
-    with adopt.opened(folder, name) as file:
+    with disk.opened(folder, name) as file:
         while piece := file.read(PIECE):
             yield piece
 

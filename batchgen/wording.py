@@ -121,6 +121,8 @@ OUTPUT: Says = {
     "path": "A template, as {{ slug }}/{{ size }}, over slug, id, number, sample, key, name, model, provider and every "
     "parameter, axis and variable; the key is added where it lacks.",
     "partials": "Whether to keep the pictures that a stream shows on the way; they need stream and partial_images.",
+    "store": "Where images go instead of the run's folder: s3://bucket/prefix, gs://…, az://… or file:///folder. Who "
+    "asks, and where, comes from the environment: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and their like.",
 }
 ENGINE: Says = {
     "batch": "Whether tasks go to the provider's Batch API.",

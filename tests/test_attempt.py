@@ -16,6 +16,7 @@ import pytest
 from batchgen import catalog
 from batchgen.attempt import SHORT, Bench, perform
 from batchgen.dialects import openai
+from batchgen.disk import Unsynced
 from batchgen.errors import (
     Blocked,
     Gone,
@@ -32,6 +33,7 @@ from batchgen.errors import (
 from batchgen.finisher import Finisher
 from batchgen.pour import Sink
 from batchgen.spool import Spool
+from batchgen.store import Directory
 from batchgen.task import Attempt, ImageState, Operation, Task, Usage, Variant
 from batchgen.wire import Outcome, Reply, Request
 
@@ -65,7 +67,7 @@ def bench(tmp_path: Path) -> Bench:
     for name in ("spool", "images"):
         (tmp_path / name).mkdir()
     spool = Spool(tmp_path / "spool")
-    return Bench(PROVIDER, openai, spool, tmp_path / "images", Finisher(spool))
+    return Bench(PROVIDER, openai, spool, Directory(f"{tmp_path}/images"), Finisher(spool, 2))
 
 
 class Wire:
@@ -96,7 +98,7 @@ async def test_images_are_on_the_disk_when_an_attempt_succeeds(bench: Bench) -> 
     wire = Wire(answer(INLINE, usage={"input_tokens": 1, "output_tokens": 2}))
     outcome = await perform(attempt(), bench, wire, buy=True)
     (image,) = outcome.images
-    assert (bench.images / image.path).read_bytes() == PNG
+    assert bench.images.read(image.path) == PNG
     assert image.path == "otter/low.png"
     assert (outcome.usage, outcome.status, outcome.request_id) == (
         Usage(input_text=1, output_image=2, total=3, unsplit=True),
@@ -285,10 +287,10 @@ async def test_what_a_link_leads_to_is_fetched_again_where_it_is_no_image(bench:
 
 
 async def test_d1_an_image_that_finds_no_room_leaves_its_answer_in_the_spool(bench: Bench) -> None:
-    (bench.images / "otter").write_bytes(b"a file where the folder should be")
+    bench.images.put("otter", b"a file where the folder should be", "part", Unsynced())
     with pytest.raises(StorageError):
         await perform(attempt(), bench, Wire(answer(INLINE)), buy=True)
-    (bench.images / "otter").unlink()
+    bench.images.remove("otter")
     wire = Wire()
     outcome = await perform(attempt(), bench, wire, buy=False)
     assert outcome.images[0].state is ImageState.SAVED
@@ -329,18 +331,18 @@ async def test_who_gives_up_has_what_came_and_the_rest_is_broken(bench: Bench, b
     said = (answer(LINK, OTHER), bad, Reply(200, {}, PNG))
     with pytest.raises(Gone):
         await perform(attempt(2), bench, Wire(*said, Reply(200, {}, PNG)), buy=True)
-    assert list(bench.images.iterdir()) == []
+    assert list(bench.images.names()) == []
     outcome = await perform(attempt(2), bench, Wire(bad, Reply(200, {}, PNG)), buy=False, give_up=True)
     assert [image.state for image in outcome.images] == [ImageState.BROKEN, ImageState.SAVED]
     assert outcome.images[0].note
-    assert [path.name for path in (bench.images / "otter").iterdir()] == ["low-1.png"]
+    assert list(bench.images.names()) == ["otter/low-1.png"]
 
 
 @pytest.mark.parametrize("bad", [no(404), Reply(200, {}, b"<html>")])
 async def test_where_nothing_came_there_is_nothing_to_give_up_for(bench: Bench, bad: Reply) -> None:
     with pytest.raises(Gone):
         await perform(attempt(2), bench, Wire(answer(LINK, OTHER), bad, bad), buy=True, give_up=True)
-    assert not list(bench.images.rglob("*.png"))
+    assert not list(bench.images.names())
 
 
 @pytest.mark.parametrize("later", [no(500), no(429), Unsent("no connection"), Unknown("cut")])

@@ -56,9 +56,9 @@ client     images        spool         costs         dialects.openai   matrix   
 pour       control       target
 dialects.base  endpoint  parameters    body          spelling
 form       sizes         inputs        links         variables   reconcile  keys   throttle  sums  turn  listing
-values     pace
-catalog    problems      folder        readers     statement         quota     columns   splits
-sieve      provenance
+values     pace   place
+catalog    problems      folder        readers     statement         quota     columns   splits   store
+sieve      provenance   objects
 document   gate          wire          disk          records       commit      books     pretend   bucket   tallies
 task       errors        limits        text          deadline         template         wording   redact   connection
 """
@@ -85,6 +85,7 @@ DOORS = {
     "click": "cli commands",
     "starlette": "view sandbox",
     "uvicorn": "view sandbox",
+    "obstore": "objects",
 }
 SQL_ROOMS = {
     "ledger",

@@ -18,6 +18,7 @@ from batchgen import images
 from batchgen.disk import Unsynced
 from batchgen.errors import StorageError
 from batchgen.images import Broken, inspect
+from batchgen.store import Directory
 from batchgen.task import Image, ImageState
 from batchgen.wire import Blob, Fetched, Inline, Reply
 
@@ -164,7 +165,7 @@ def test_x6_junk_in_base64_is_broken_and_not_dropped(text: str) -> None:
 
 def put(picture: Inline | Fetched, folder: Path, stem: str, index: int) -> Image:
     unsynced = Unsynced()
-    found = images.save(picture, folder, stem, index, "id", unsynced)
+    found = images.save(picture, Directory(str(folder)), stem, index, "id", unsynced)
     unsynced.sync()
     return found
 

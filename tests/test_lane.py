@@ -25,6 +25,7 @@ from batchgen.pace import HEADERS, Draw, Learned
 from batchgen.purse import Purse
 from batchgen.settle import Policy
 from batchgen.spool import Spool
+from batchgen.store import Directory
 from batchgen.supply import Supply
 from batchgen.task import Attempt, Identity, Operation, Task, Variant, canonical
 from batchgen.turn import Stopped
@@ -45,7 +46,7 @@ def lane(folder: Path, url: str = "http://127.0.0.1:1", width: int = 2, provider
         (folder / name).mkdir()
     provider = replace(provider, base_url=url)
     spool = Spool(folder / "spool")
-    bench = Bench(provider, openai, spool, folder / "images", Finisher(spool))
+    bench = Bench(provider, openai, spool, Directory(f"{folder}/images"), Finisher(spool, 2))
     return Lane(provider, bench, Access(url, {"authorization": f"Bearer {CANARY}"}, 5.0, 2.0), width)
 
 

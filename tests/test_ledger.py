@@ -399,9 +399,9 @@ def test_what_a_crash_left_of_a_new_ledger_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_p16_a_newer_ledger_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 3")
+        db.execute("PRAGMA user_version = 4")
     db.close()
-    with pytest.raises(StorageError, match="schema 3, this one reads 2"):
+    with pytest.raises(StorageError, match="schema 4, this one reads 3"):
         async with ledger.open_for_writing(path):
             pass
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from batchgen import adopt, provenance
+from batchgen import disk, provenance
 from batchgen.columns import Cell, Column, Type
 from batchgen.dataset import Dataset, Sample
 from batchgen.errors import StorageError
@@ -103,7 +103,7 @@ def picture(folder: Path, sample: Sample) -> Picture:
 
 def read(folder: Path, sample: Sample) -> bytes:
     try:
-        with adopt.opened(folder, sample.path) as file:
+        with disk.opened(folder, sample.path) as file:
             data = file.read(sample.bytes + 1)
     except OSError as error:
         raise _harmed(folder / sample.path, f"cannot be read: {error.strerror}") from None

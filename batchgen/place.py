@@ -1,0 +1,39 @@
+"""Which store the images of a run lie in: its own folder, unless its ledger names another."""
+
+from pathlib import Path
+
+from batchgen import books, disk, store
+from batchgen.folder import Folder
+from batchgen.store import Directory, Store
+
+IMAGES = "images"
+
+
+def of(folder: Folder, patience: float = 0.0) -> Store:
+    """All of a run's own place, of which the images are a part."""
+    url = books.job(folder.ledger).store
+    return store.opened(url, patience) if url else Directory(str(folder.path))
+
+
+def images(folder: Folder, patience: float = 0.0) -> Store:
+    """Where its images lie; a bucket that is not reached is asked again for `patience` seconds."""
+    return of(folder, patience).below(IMAGES)
+
+
+def claimed(folder: Folder, patience: float) -> Store:
+    """The images' store of a run that begins, which was tried, and is this run's alone. Blocks."""
+    job = books.job(folder.ledger)
+    if job.store:
+        found = store.opened(job.store)
+        if isinstance(found, Directory):
+            _make_folder(found)
+        store.claim(found, job.mark.encode())
+    return images(folder, patience)
+
+
+def _make_folder(found: Directory) -> None:
+    """The run's, in one that is there: a disk that is not mounted must not be taken for an empty one."""
+    with disk.storage("output.store"):
+        unsynced = disk.Unsynced()
+        unsynced.make_folder(found.below(IMAGES).path, str(Path(found.path).parent))
+        unsynced.sync()

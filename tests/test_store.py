@@ -1,0 +1,160 @@
+"""Images in a bucket: what is bought lies there, whole and once, whatever is killed or cut on the way."""
+
+import hashlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import buckets
+import obstore
+import pytest
+from buckets import BUCKET, Bucket
+from obstore.store import S3Store
+from world import World, eventually, many
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    started = buckets.start()
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def bucket(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """The server without any fault, which the environment leads to."""
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.tell("honest")
+
+
+def place(world: World) -> str:
+    """A prefix for each test."""
+    return f"s3://{BUCKET}/{world.folder.name}"
+
+
+def objects(world: World) -> dict[str, bytes]:
+    """What lies in the bucket, below the run's own prefix."""
+    store = S3Store(BUCKET, client_options={"allow_http": True})
+    prefix = f"{world.folder.name}/otters/"
+    names = [each["path"] for page in obstore.list(store, prefix) for each in page]
+    return {name.removeprefix(prefix): bytes(obstore.get(store, name).bytes()) for name in names}
+
+
+def check_images(world: World) -> None:
+    """Each that the ledger knows lies there with its very bytes, and nothing else does; none lies on the disk."""
+    found = objects(world)
+    found.pop("run.json")
+    rows = world.rows("SELECT path, sha256 FROM images WHERE state = 'saved'")
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in found.items()} == {
+        f"images/{path}": sha256 for path, sha256 in rows
+    }
+    assert world.files() == []
+
+
+def test_a_runs_images_go_to_the_bucket_and_its_books_stay_here(world: World, bucket: Bucket) -> None:
+    path = world.write(prompts=many(6), output={"store": place(world)})
+    done = world.command("run", str(path))
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    check_images(world)
+    world.check_equal_to_the_bill()
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 6
+    assert "all as the ledger says" in world.command("verify", str(path)).stdout
+
+
+@pytest.mark.parametrize("after", [1, 5, 9])
+def test_a_run_that_is_killed_goes_on_and_puts_what_was_bought(world: World, bucket: Bucket, after: int) -> None:
+    bucket.tell("slow 0.05")
+    path = world.write(prompts=many(12), output={"store": place(world)}, retry={"duplicate_allowance": "100%"})
+    process = world.begin("run", str(path))
+    eventually(lambda: len(world.charges()) >= after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert world.command("run", str(path)).returncode == 0
+    check_images(world)
+    world.check_books()
+    assert world.states() == {"done": 12}
+
+
+def test_an_outage_ends_the_run_in_words_and_the_next_one_finishes(world: World, bucket: Bucket) -> None:
+    asked = {"prompts": many(12), "output": {"store": place(world)}}
+    path = world.write(**asked, limits={"concurrency": 2, "budget": 10, "timeout": "3s"})
+    process = world.begin("run", str(path))
+    eventually(lambda: len(world.charges()) >= 3)
+    bucket.tell("down")
+    _, said = process.communicate(timeout=60)
+    bucket.tell("up")
+    assert process.returncode == 5
+    assert f"{place(world)}/otters/images: the store cannot be reached" in said
+    assert "run the same command again" in said
+    bought = len(world.charges())
+    assert 3 <= bought < 12
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 12
+    check_images(world)
+    world.check_equal_to_the_bill()
+
+
+def test_a_short_outage_is_waited_for(world: World, bucket: Bucket) -> None:
+    process = world.begin("run", str(world.write(prompts=many(12), output={"store": place(world)})))
+    eventually(lambda: len(world.charges()) >= 3)
+    bucket.tell("down")
+    eventually(lambda: "trying again" in (world.run_folder / "run.log").read_text())
+    bucket.tell("up")
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.count("Traceback")) == (0, 0)
+    check_images(world)
+
+
+@pytest.mark.parametrize(
+    ("habit", "store", "says"),
+    [
+        ("refuse", BUCKET, "access is refused, or no credentials are there (AccessDenied)"),
+        ("careless", BUCKET, "this store puts new bytes over what is there"),
+        ("honest", "no-such-bucket", "there is no such bucket"),
+    ],
+)
+def test_a_store_that_is_of_no_use_is_told_before_anything_is_bought(
+    world: World, bucket: Bucket, habit: str, store: str, says: str
+) -> None:
+    bucket.tell(habit)
+    path = world.write(output={"store": f"s3://{store}/{world.folder.name}-{habit}"})
+    done = world.command("run", str(path))
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (5, True, False), done.stderr
+    assert world.charges() == []
+    bucket.tell("honest")
+    assert world.command("run", str(world.write(output={"store": place(world)}))).returncode == 0, "nothing lies there"
+
+
+def test_another_runs_place_is_not_taken(world: World, bucket: Bucket, tmp_path: Path) -> None:
+    path = world.write(output={"store": place(world)})
+    assert world.command("run", str(path)).returncode == 0
+    done = world.command("run", str(path), "--runs", str(tmp_path / "elsewhere"))
+    assert (done.returncode, "another run has it" in done.stderr) == (5, True)
+    assert len(world.charges()) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "a"), ("a", ""), ("a", "b")])
+def test_images_stay_in_one_place(world: World, bucket: Bucket, before: str, after: str) -> None:
+    def output(name: str) -> dict[str, str]:
+        return {"store": f"{place(world)}-{name}"} if name else {}
+
+    assert world.command("run", str(world.write(output=output(before)))).returncode == 0
+    done = world.command("run", str(world.write(output=output(after))))
+    assert done.returncode == 2
+    assert "a run's images stay in one place" in done.stderr
+    assert len(world.charges()) == 1
+
+
+def test_a_file_url_is_a_folder_elsewhere(world: World, tmp_path: Path) -> None:
+    far = tmp_path / "far away"
+    path = world.write(prompts=many(3), output={"store": far.as_uri()})
+    done = world.command("run", str(path))
+    assert (done.returncode, "No such file" in done.stderr) == (5, True), "a disk that is not mounted is not made"
+    far.mkdir()
+    assert world.command("run", str(path)).returncode == 0
+    assert len([*(far / "otters" / "images").rglob("*.png")]) == 3
+    assert world.files() == []
+    assert "all as the ledger says" in world.command("verify", str(path)).stdout
