@@ -28,8 +28,8 @@ Rows = Sequence[str | Mapping[str, object]]
 class Options(TypedDict, total=False):
     """`rows`: prompts, or mappings of variables; they take the place of standard input, a source `file: "-"`, or of
     `prompts` where a mapping has none. `budget`: USD for the whole job, ever. `sample`: only so many tasks, spread over
-    all combinations. `engine`: `local`, or `batch`. `sandbox`: rehearse. `runs`: the folder of run folders. `settings`
-    go before the manifest, by dotted key. `trust_hosts` may be given keys.
+    all combinations. `engine`: `local`, `batch`, or `ray`. `sandbox`: rehearse. `runs`: the folder of run folders.
+    `settings` go before the manifest, by dotted key. `trust_hosts` may be given keys.
     """
 
     rows: Rows | None

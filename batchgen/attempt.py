@@ -7,22 +7,39 @@ from functools import partial
 
 import anyio
 
-from batchgen import images, links
+from batchgen import disk, images, links
 from batchgen.catalog import Provider
 from batchgen.dialects.base import Dialect
 from batchgen.disk import Unsynced
-from batchgen.errors import Blocked, Failed, Gone, Pending, ProviderError, Refused, Rejected, Unknown, Unusable
+from batchgen.errors import (
+    Blocked,
+    Failed,
+    Gone,
+    Pending,
+    ProviderError,
+    Refused,
+    Rejected,
+    StorageError,
+    Unknown,
+    Unusable,
+)
 from batchgen.finisher import Finisher
 from batchgen.pour import Sink
 from batchgen.spool import Spool
 from batchgen.store import Store
-from batchgen.task import MISSING, Attempt, Image, ImageState
+from batchgen.task import MISSING, Attempt, Image, ImageState, Task
 from batchgen.wire import Answer, Conversation, Fetched, Inline, Outcome, Reply, Request
 
 Send = Callable[[Request, Sink], Awaitable[Reply]]
 REDIRECTS_MOST = 5
 POLLED = Reply(200, {}, b"")
 LOST = "x-lost"
+SHORTER = 8  # letters of an attempt that tell it from others of its task
+ROOM = 8 * 2**20  # bytes that an image may take: its answer, the image, its share of the ledger
+STANDS = (
+    "{} is there already, and the ledger does not know that it was paid for: batchgen verify RUN --adopt takes it in. "
+    "Nothing was sent for it."
+)
 TOO_MANY, SHORT = 429, 1 << 14  # a status, and bytes that are read in no time
 
 
@@ -31,7 +48,8 @@ class Bench:
     """What an attempt is worked on with: the provider and its dialect, the spool, where images go, who finishes.
 
     `patience` is how many seconds at a time a provider is polled, `partials` whether the pictures that a stream shows
-    on the way are kept.
+    on the way are kept. With `apart` an image goes beside another one that nobody knows, which an attempt of its task
+    may have left that was lost.
     """
 
     provider: Provider
@@ -41,12 +59,38 @@ class Bench:
     finisher: Finisher
     patience: float = 600.0
     partials: bool = False
+    apart: bool = False
+
+
+def check_place(task: Task, bench: Bench, open_: int = 1) -> None:
+    """StorageError where its images would find none, or where they are: paid for by what a ledger lost since.
+
+    As many requests as are `open_` may each bring as much. Where images may be put apart, an earlier try may have left
+    some, of which nobody heard.
+    """
+    disk.check_room(bench.spool.folder, ROOM * task.variant.images * open_)
+    bench.images.check_room(ROOM * task.variant.images * open_)
+    if bench.apart and task.tries:
+        return
+    if found := images.standing(bench.images, task.path, task.variant.images):
+        raise StorageError(STANDS.format(found))
 
 
 def headers(attempt: Attempt, provider: Provider) -> dict[str, str]:
     """What its requests are known by: its id, and its purchase's key where the provider honours one."""
     key = {"idempotency-key": attempt.purchase} if provider.idempotency else {}
     return {"x-client-request-id": attempt.id, **key}
+
+
+def answered(came: Reply, send: Send) -> Send:
+    """A way to send of which the first request is answered already."""
+    answers = iter([came])
+
+    async def sent(request: Request, sink: Sink) -> Reply:
+        answer = next(answers, None)
+        return await send(request, sink) if answer is None else answer
+
+    return sent
 
 
 def _nothing() -> None:
@@ -237,9 +281,13 @@ def _saved(
         return Image(index, ImageState.BROKEN, note=MISSING)
     try:
         saved = images.save(picture, bench.images, stem, index, attempt.id, unsynced)
-        return replace(saved, revised=picture.revised)
     except ValueError as error:
         return Image(index, ImageState.BROKEN, note=str(error))
+    except StorageError as error:
+        if not (bench.apart and isinstance(error.__cause__, FileExistsError)):
+            raise
+        saved = images.save(picture, bench.images, f"{stem}.{attempt.id[:SHORTER]}", index, attempt.id, unsynced)
+    return replace(saved, revised=picture.revised)
 
 
 def _partials(answer: Answer, attempt: Attempt, bench: Bench, unsynced: Unsynced) -> list[Image]:
@@ -247,7 +295,7 @@ def _partials(answer: Answer, attempt: Attempt, bench: Bench, unsynced: Unsynced
     saved = []
     for n, picture in enumerate(answer.partials):
         with suppress(ValueError):
-            stem = f"{attempt.task.path}.{attempt.id[:8]}.partial-{n}"  # another attempt shows other pictures
+            stem = f"{attempt.task.path}.{attempt.id[:SHORTER]}.partial-{n}"  # another attempt shows other pictures
             image = images.save(picture, bench.images, stem, n, attempt.id, unsynced)
             saved.append(replace(image, state=ImageState.PARTIAL))
     return saved

@@ -16,7 +16,7 @@ import httpx
 
 from batchgen import __version__, links
 from batchgen import body as bodies
-from batchgen.catalog import loopback
+from batchgen.catalog import Provider, loopback
 from batchgen.connection import Transport
 from batchgen.errors import (
     Blocked,
@@ -57,6 +57,12 @@ class Access:
     query: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
     trusted: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, provider: Provider, auth: Mapping[str, str], timeout: float, folder: Path) -> Self:
+        """To a provider, with its key."""
+        extra = provider.headers, provider.query, folder, provider.trusted
+        return cls(provider.base_url, auth, timeout, provider.keepalive, *extra)
 
     @property
     def patience(self) -> float:

@@ -12,10 +12,10 @@ import anyio
 from batchgen import disk, results
 from batchgen.batch import Batch, Look
 from batchgen.batchbook import BatchBook
+from batchgen.buyer import Buyer
 from batchgen.counter import Counter
 from batchgen.dialects.base import Spoken
 from batchgen.errors import BatchgenError, Busy, ProviderError, Rejected, Transient, Unknown
-from batchgen.generate import Buyer
 from batchgen.results import Result
 from batchgen.task import Attempt
 from batchgen.text import count

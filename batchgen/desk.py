@@ -11,24 +11,24 @@ import anyio
 
 from batchgen import batch as api
 from batchgen import records, sizing
+from batchgen.attempt import check_place
 from batchgen.batch import Batch, BatchState, Look
 from batchgen.batchbook import BatchBook, Draft
+from batchgen.buyer import Buyer
 from batchgen.clerk import Clerk
 from batchgen.collect import Collection
 from batchgen.counter import Counter
 from batchgen.dialects.base import NO_CREDIT, Spoken
 from batchgen.errors import Blocked, ProviderError, Rejected, Transient, Unknown
-from batchgen.generate import Buyer, check_place
 from batchgen.limits import SAME_REJECTIONS, backoff
 from batchgen.task import AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
 from batchgen.turn import Stopped
 
-TOO_MANY = "token_limit_exceeded"
+TOO_MANY, GONE = "token_limit_exceeded", 404
 LIMIT = re.compile(r"Limit: ([0-9][0-9,]{0,20})")
 PASSING = frozenset({"", "server_error"})  # codes of what goes by itself
 CANCELLING = "cancelling"
-GONE = 404  # a status
 TWICE = "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice"
 AGE = 0.05  # of a batch's, between two looks
 POLL_MOST = 60.0  # seconds

@@ -102,8 +102,9 @@ class LimitsForm(Form):
 
 
 class EngineForm(Form):
-    batch: bool = True
+    batch: bool | None = None  # true, unless ray is given
     until: Annotated[Until | None, BeforeValidator(values.until), _AS_TEXT] = None
+    ray: Annotated[str, Field(pattern=r"^(auto|(ray://)?[\w.\[\]:-]+:\d+)$")] = ""
 
 
 class RetryForm(Form):
@@ -249,6 +250,8 @@ def _say(found: ErrorDetails, form: type[Form], top: bool) -> str:
             return f"must be text, not {shown(value)}"
         case "string_pattern_mismatch" if loc[-1] in ("generate", "path"):
             return "must be a path below the base URL, such as images/edits"
+        case "string_pattern_mismatch" if loc[-1] == "ray":
+            return "must be the address of a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto"
         case "string_pattern_mismatch" if loc[-1] == "fixes":
             return "must be the name of a .csv file, beside the manifest"
         case "string_pattern_mismatch" if loc[-1] == "url_env":

@@ -8,8 +8,9 @@ import anyio
 import anyio.to_thread
 import tenacity
 
-from batchgen import disk, images, links, records, settle
-from batchgen.attempt import Bench, Send, perform
+from batchgen import links, records, settle
+from batchgen.attempt import answered, check_place, perform
+from batchgen.crew import Crew
 from batchgen.deadline import Deadline
 from batchgen.errors import (
     Blocked,
@@ -19,33 +20,29 @@ from batchgen.errors import (
     ProviderError,
     Refused,
     Rejected,
-    StorageError,
     Unknown,
     Unsent,
 )
 from batchgen.lane import ONE, Lane, Slot
 from batchgen.ledger import Forgotten, Ledger
-from batchgen.limits import backoff
-from batchgen.pour import Sink
+from batchgen.limits import Cap, backoff
 from batchgen.purse import Exhausted, Purse
+from batchgen.receipt import ENGINE, Receipt
 from batchgen.settle import Case, Policy
 from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
-from batchgen.turn import Again, Stopped
-from batchgen.wire import Outcome, Reply, Request
+from batchgen.turn import Again
+from batchgen.wire import Outcome, Reply
 
 ANSWERED = (AttemptState.PAID, AttemptState.UNUSABLE)  # a clear no says nothing of how long an image takes
 PROBES_MOST = 30  # of one task, that use up no try: afterwards it may be the task that is to blame
-ROOM = 8 * 2**20  # bytes that an image may take: its answer, the image, its share of the ledger
-STANDS = (
-    "{} is there already, and the ledger does not know that it was paid for: batchgen verify RUN --adopt takes it in. "
-    "Nothing was sent for it."
-)
+STAFF = 0.2  # seconds between two looks for somebody who makes an attempt
+NO_MORE = Policy(0, False)
 Listener = Callable[[Task, Settlement], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Buyer:
+class Means:
     """What buying needs, whatever the task; `settled` hears of every settlement."""
 
     ledger: Ledger
@@ -56,65 +53,14 @@ class Buyer:
     engine: str
     share: float = 1.0  # of the price, that this way of buying takes
     deadline: Deadline = field(default_factory=Deadline)
-
-    async def generate(self, task: Task) -> None:
-        """Buy a claimed task. Where the lane stops or a cap is reached first, it goes back to the queue."""
-        errand = Errand(self, task)
-        try:
-            await self._run(errand)
-        except (Stopped, Exhausted):
-            if errand.attempt is None:
-                await self.ledger.release([task])
-            raise
-
-    async def finish(self, attempt: Attempt) -> None:
-        """Go on with an attempt of an earlier run; where it was lost, its task goes back to the queue."""
-        self.purse.adopt(attempt)
-        await self._run(Errand(self, attempt.task, attempt))
-
-    async def collect(self, attempt: Attempt, came: Reply | ProviderError) -> None:
-        """Settle an attempt that was handed over with others, by what came of it."""
-        attempt = replace(attempt, handle="")
-        if isinstance(came, Reply):
-            await Errand(self, attempt.task, attempt, came).run()
-        else:
-            await Errand(self, attempt.task, attempt).fail(came)
-
-    async def _run(self, errand: "Errand") -> None:
-        try:
-            await errand.run()
-        finally:
-            if errand.attempt is not None:
-                self.purse.leave(errand.attempt)
-
-
-def _first(came: Reply, send: Send) -> Send:
-    """A way to send of which the first request is answered already."""
-    answers = iter([came])
-
-    async def sent(request: Request, sink: Sink) -> Reply:
-        answer = next(answers, None)
-        return await send(request, sink) if answer is None else answer
-
-    return sent
-
-
-def check_place(task: Task, bench: Bench, open_: int = 1) -> None:
-    """StorageError where its images would find none, or where they are: paid for by what a ledger lost since.
-
-    As many requests as are `open_` may each bring as much.
-    """
-    disk.check_room(bench.spool.folder, ROOM * task.variant.images * open_)
-    bench.images.check_room(ROOM * task.variant.images * open_)
-    if found := images.standing(bench.images, task.path, task.variant.images):
-        raise StorageError(STANDS.format(found))
+    crew: Crew | None = None  # where attempts of `receipt.ENGINE` are made
 
 
 class Errand:
     """One task on its way. `attempt` is the one that is open: perhaps bought, and not yet settled."""
 
-    def __init__(self, buyer: Buyer, task: Task, attempt: Attempt | None = None, came: Reply | None = None) -> None:
-        self._buyer = buyer
+    def __init__(self, means: Means, task: Task, attempt: Attempt | None = None, came: Reply | None = None) -> None:
+        self._means = means
         self._task = task
         self._resumed = attempt is not None
         self._came = came  # what was asked for in another way than by sending it
@@ -134,6 +80,14 @@ class Errand:
         )
         await retrying(self._once)
 
+    def judge(self, found: Receipt) -> Settlement:
+        """What the attempt came to by its receipt, and to no re-send."""
+        assert self.attempt
+        try:
+            return self._heard(self.attempt, found.result(), None)[0]
+        except ProviderError as error:
+            return settle.failure(Case(self.attempt, self._tries, NO_MORE, Cap(0)), error)
+
     async def fail(self, error: ProviderError) -> None:
         """Settle the attempt: no answer of its own will come."""
         assert self.attempt
@@ -141,15 +95,16 @@ class Errand:
         await self._settle(self.attempt, self._failure(self.attempt, error))
 
     async def _pause(self, seconds: float) -> None:
-        await self._buyer.lane.pause(self._task.key, seconds, self._why, buys=self.attempt is None)
+        await self._means.lane.pause(self._task.key, seconds, self._why, buys=self.attempt is None)
 
     async def _once(self) -> float | None:
         """One try; returns the seconds until the next one, or None where there is none."""
-        buyer, resumed = self._buyer, self.attempt is not None
+        means, resumed = self._means, self.attempt is not None
         if not resumed:
-            await buyer.purse.room(self._task)
+            await means.purse.room(self._task)
+            await self._staffed()
         try:
-            async with buyer.lane.slot(not resumed, ONE if resumed else buyer.purse.draw(self._task)) as slot:
+            async with means.lane.slot(not resumed, ONE if resumed else means.purse.draw(self._task)) as slot:
                 attempt, begun = self.attempt or await self._begin(), anyio.current_time()
                 settled, error = await self._perform(attempt, slot, buy=not resumed)
         except Again:
@@ -161,49 +116,51 @@ class Errand:
             return await self._keep(error)
         await self._settle(attempt, settled)
         if not resumed and settled.attempt in ANSWERED:
-            buyer.deadline.took(buyer.lane.name, anyio.current_time() - begun)
+            means.deadline.took(means.lane.name, anyio.current_time() - begun)
         return self._next(settled, error)
+
+    async def _staffed(self) -> None:
+        """Wait until somebody can make an attempt; Stopped where nobody will."""
+        crew, lane = self._means.crew, self._means.lane
+        while self._means.engine == ENGINE and crew and (why := crew.lacking):
+            try:
+                crew.check()
+            except Blocked as error:
+                lane.block(error)
+            await lane.pause(self._task.key, STAFF, f"waiting for {why}")
 
     async def _begin(self) -> Attempt:
         """Its turn has come; Again where others took the room under the caps meanwhile."""
-        buyer, lane = self._buyer, self._buyer.lane
-        check_place(self._task, lane.bench, lane.open)
-        if buyer.deadline.due(lane.name, time.time()):
-            raise Exhausted(buyer.deadline.name)
-        if not buyer.purse.reserve(self._task):
+        means, lane = self._means, self._means.lane
+        check_place(replace(self._task, tries=self._tries), lane.bench, lane.open)
+        if means.deadline.due(lane.name, time.time()):
+            raise Exhausted(means.deadline.name)
+        if not means.purse.reserve(self._task):
             raise Again
-        money, lifetime = buyer.purse.quote(self._task), lane.provider.idempotency
+        money, lifetime = means.purse.quote(self._task), lane.provider.idempotency
         high = money.high if money else None
         try:
-            self.attempt = await buyer.ledger.begin(self._task, lane.name, buyer.engine, high, lifetime, lane.scope)
+            self.attempt = await means.ledger.begin(self._task, lane.name, means.engine, high, lifetime, lane.scope)
         except Forgotten:
             raise
         except BaseException:
-            buyer.purse.cancel(self._task)
+            means.purse.cancel(self._task)
             raise
         return self.attempt
 
     async def _hold(self) -> None:
         """The provider knows the key no more under which the task could be sent again for nothing."""
-        await self._buyer.ledger.hold(self._task)
-        self._buyer.purse.cancel(self._task)
-        self._buyer.settled(self._task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
+        await self._means.ledger.hold(self._task)
+        self._means.purse.cancel(self._task)
+        self._means.settled(self._task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
 
     async def _perform(self, attempt: Attempt, slot: Slot, buy: bool) -> tuple[Settlement | None, ProviderError | None]:
         """What came of an attempt; no settlement where it is bought and its images are still to be had."""
-        lane = self._buyer.lane
+        lane = self._means.lane
+        came, self._came = self._came, None
         try:
-            send, came = lane.sender(slot, attempt), self._came
-            self._came = None
-            outcome = await perform(
-                attempt,
-                lane.bench,
-                _first(came, send) if came else send,
-                buy=buy or came is not None,
-                give_up=self._tired,
-                accepted=self._accepted,
-                sealed=slot.leave,
-            )
+            elsewhere = attempt.engine == ENGINE and not attempt.handle
+            outcome = await (self._told(attempt, slot, buy) if elsewhere else self._made(attempt, slot, buy, came))
         except ProviderError as error:
             self._redact(error)
             if isinstance(error, Pending) and not (isinstance(error, Gone) and self._tired):
@@ -219,10 +176,35 @@ class Errand:
             raise
         return self._heard(attempt, settle.redacted(outcome, lane.redact), slot.ticket if buy else None)
 
+    async def _made(self, attempt: Attempt, slot: Slot, buy: bool, came: Reply | None) -> Outcome:
+        """Make the attempt here."""
+        lane = self._means.lane
+        send = lane.sender(slot, attempt)
+        return await perform(
+            attempt,
+            lane.bench,
+            answered(came, send) if came else send,
+            buy=buy or came is not None,
+            give_up=self._tired,
+            accepted=self._accepted,
+            sealed=slot.leave,
+        )
+
+    async def _told(self, attempt: Attempt, slot: Slot, buy: bool) -> Outcome:
+        """Have it made elsewhere, or hear what became of it there."""
+        crew, sent = self._means.crew, anyio.current_time()
+        assert crew
+        told = await (crew.perform(attempt) if buy else crew.collect(attempt))
+        if told.heard:
+            self._means.lane.heard(told.heard, slot, sent)
+        if told.receipt.handle:
+            await self._accepted(told.receipt.handle)
+        return told.receipt.result()
+
     def _heard(self, attempt: Attempt, outcome: Outcome, ticket: int | None) -> tuple[Settlement, ProviderError | None]:
         """What an answer came to; with a `ticket` it came now, and tells that the lane works."""
-        purse, lane = self._buyer.purse, self._buyer.lane
-        variant, share = self._task.variant, self._buyer.share
+        purse, lane = self._means.purse, self._means.lane
+        variant, share = self._task.variant, self._means.share
         settled = settle.success(attempt, outcome, purse.tariff(variant, share), purse.quote(self._task, share))
         error = settle.broken(outcome)
         if ticket is not None:
@@ -242,33 +224,33 @@ class Errand:
 
     def _redact(self, error: ProviderError) -> None:
         """Before its words reach a ledger, a log or an eye."""
-        lane = self._buyer.lane
+        lane = self._means.lane
         error.args = (clean(lane.redact(str(error))),)
         error.code, error.request_id = lane.redact(error.code), lane.redact(error.request_id)
 
     def _failure(self, attempt: Attempt, error: ProviderError, probe: bool = False) -> Settlement:
-        lifetime = self._buyer.lane.provider.idempotency
+        lifetime = self._means.lane.provider.idempotency
         case = Case(
             attempt,
             self._tries,
-            self._buyer.policy,
-            self._buyer.purse.allowance,
+            self._means.policy,
+            self._means.purse.allowance,
             replay=attempt.remembered(lifetime, at=records.now()),
             sole=self._sole(attempt),
             probe=probe and self._probes < PROBES_MOST,
         )
         self._probes += probe
         settled = settle.failure(case, error)
-        self._buyer.purse.allowance.reserve(settled.allowance)
+        self._means.purse.allowance.reserve(settled.allowance)
         return self._requeued(settled) if self._resumed else settled
 
     def _sole(self, attempt: Attempt) -> bool:
         """Whether the provider knew its purchase's key when it was sent, so that it charged that no second time."""
-        return attempt.remembered(self._buyer.lane.provider.idempotency)
+        return attempt.remembered(self._means.lane.provider.idempotency)
 
     def _tell(self, error: ProviderError, ticket: int) -> None:
         """Let the lane know what its provider made of a request that let itself be sent with that ticket."""
-        lane = self._buyer.lane
+        lane = self._means.lane
         if isinstance(error, Blocked):
             lane.block(error, ticket)
         elif isinstance(error, Refused):
@@ -288,10 +270,10 @@ class Errand:
 
     async def _abandon(self, attempt: Attempt) -> None:
         """Cancelled on the way: without a whole answer its fate is unknown; what is spooled, the next run finishes."""
-        held = self.attempt.handle if self.attempt else ""
-        if not (held or self._buyer.lane.bench.spool.holds(attempt.id, 1)):
+        held = self.attempt.handle or self.attempt.engine == ENGINE if self.attempt else ""
+        if not (held or self._means.lane.bench.spool.holds(attempt.id, 1)):
             unknown = Unknown("cut off: the program was told to leave at once", code="interrupted")
-            await self._buyer.ledger.settle(attempt, self._requeued(self._failure(attempt, unknown)))
+            await self._means.ledger.settle(attempt, self._requeued(self._failure(attempt, unknown)))
 
     def _requeued(self, settled: Settlement) -> Settlement:
         """What would be tried again here is left to the queue, which knows what is still wanted."""
@@ -300,39 +282,41 @@ class Errand:
     @property
     def _tired(self) -> bool:
         """Asked for so often, in more than one run, that what the provider has no more is lost."""
-        return self._resumed and self._fetches >= self._buyer.policy.attempts
+        return self._resumed and self._fetches >= self._means.policy.attempts
 
     async def _accepted(self, handle: str) -> None:
         """The provider holds what was bought: from now on a crash costs nothing."""
         assert self.attempt
         self.attempt = replace(self.attempt, handle=handle)
-        await self._buyer.ledger.accept(self.attempt)
+        await self._means.ledger.accept(self.attempt)
 
     async def _keep(self, error: ProviderError | None) -> float | None:
         """Bought and still with the provider: ask again for a while, then leave it to the next run."""
         assert self.attempt
         await self._accepted(self.attempt.handle)
         if error and error.code == links.REFUSED:  # so are the next ones, perhaps: buy no more of them
-            self._buyer.lane.block(Blocked(str(error), code=error.code))
+            self._means.lane.block(Blocked(str(error), code=error.code))
             return None
         self._fetches += 1
         self._why = "fetching what is bought"
-        if self._fetches > self._buyer.policy.attempts:
+        if self._fetches > self._means.policy.attempts:
             return None
-        return backoff(self._fetches, error.retry_after if error else None, self._buyer.lane.chance)
+        return backoff(self._fetches, error.retry_after if error else None, self._means.lane.chance)
 
     async def _settle(self, attempt: Attempt, settled: Settlement) -> None:
-        buyer, bench = self._buyer, self._buyer.lane.bench
-        relieved = await buyer.ledger.settle(attempt, settled)
+        means, bench = self._means, self._means.lane.bench
+        relieved = await means.ledger.settle(attempt, settled)
         self.attempt = None
         counted = (settled.cost_high or 0) if settled.attempt is AttemptState.UNKNOWN else self._task.counted
         self._task = replace(self._task, replay=settled.replay, counted=counted)
-        buyer.purse.settle(attempt, settled, relieved)
-        buyer.settled(attempt.task, settled)
+        means.purse.settle(attempt, settled, relieved)
+        means.settled(attempt.task, settled)
         if settled.attempt is AttemptState.UNUSABLE:  # that answer is kept for a person to look at
-            await anyio.to_thread.run_sync(bench.spool.censor, attempt.id, buyer.lane.secrets)
+            await anyio.to_thread.run_sync(bench.spool.censor, attempt.id, means.lane.secrets)
         else:
             bench.spool.discard(attempt.id)
+        if means.crew and attempt.engine == ENGINE:
+            means.crew.settled(attempt.id)
 
     def _next(self, settled: Settlement, error: ProviderError | None) -> float | None:
         if settled.task is not TaskState.DOING or error is None:
@@ -340,4 +324,4 @@ class Errand:
         self._tries += settled.used_up
         self._pauses += 1
         self._why = f"{error.status or ''} {error.code}".strip()
-        return backoff(self._pauses, error.retry_after, self._buyer.lane.chance)
+        return backoff(self._pauses, error.retry_after, self._means.lane.chance)

@@ -14,13 +14,17 @@ import anyio.to_thread
 
 from batchgen import adopt, catalog, disk, hold, ledger, place, pretend, progress, shelf
 from batchgen.attempt import Bench
+from batchgen.batch import Batch
 from batchgen.batchbook import ENGINE as BATCHED
+from batchgen.buyer import Buyer
 from batchgen.catalog import Provider
 from batchgen.client import Access
+from batchgen.crew import Crew
 from batchgen.deadline import Deadline
 from batchgen.desk import Desk
 from batchgen.dialects import DIALECTS
 from batchgen.ending import Ended, Left, conclude
+from batchgen.engines import remote
 from batchgen.engines.batched import Batched
 from batchgen.engines.local import NAME, Local
 from batchgen.engines.pool import Pool, drive
@@ -29,7 +33,6 @@ from batchgen.errors import BatchgenError, StorageError, alone
 from batchgen.finisher import Finisher
 from batchgen.folder import Folder
 from batchgen.forecast import Plan
-from batchgen.generate import Buyer
 from batchgen.keys import authorization
 from batchgen.lane import FILES, Lane
 from batchgen.ledger import Ledger
@@ -38,6 +41,7 @@ from batchgen.manifest import Manifest
 from batchgen.notify import Herald
 from batchgen.progress import Progress
 from batchgen.purse import Purse
+from batchgen.receipt import ENGINE as ELSEWHERE
 from batchgen.redact import redact
 from batchgen.settle import Policy
 from batchgen.spool import Spool
@@ -156,16 +160,7 @@ class Job:
         limits = self._order.manifest.limits
         manifest, dialect = self._order.manifest, DIALECTS[provider.dialect]
         bench = on(provider, dialect, patience=limits.timeout, partials=manifest.partials)
-        access = Access(
-            provider.base_url,
-            auth,
-            limits.timeout,
-            provider.keepalive,
-            headers=provider.headers,
-            query=provider.query,
-            folder=manifest.folder,
-            trusted=provider.trusted,
-        )
+        access = Access.of(provider, auth, limits.timeout, manifest.folder)
         width = disk.open_files(FILES * limits.concurrency) // FILES
         if width < limits.concurrency:
             log.warning("only %d requests at a time at %s: raise ulimit -n", width, provider.identity)
@@ -208,6 +203,20 @@ class Job:
         if not (resumed or batches or left or self.progress.states[TaskState.TODO]):
             self.started.set()
             return ""
+        address = "" if order.recall else order.manifest.engine.ray
+        async with remote.manned(order.folder, order.manifest, books, lanes, address) as crew:
+            return await self._bought(books, lanes, resumed, batches, bool(left), crew)
+
+    async def _bought(
+        self,
+        books: Ledger,
+        lanes: Sequence[Lane],
+        resumed: Sequence[Attempt],
+        batches: Sequence[Batch],
+        left: bool,
+        crew: Crew | None,
+    ) -> str:
+        """Finish what was begun, buy what is queued; returns the cap that was reached, or ""."""
         purse = await self._purse(books, {lane.name: lane.provider for lane in lanes})
         self.progress.lanes, self.progress.purse = lanes, purse
         for lane in lanes:
@@ -216,12 +225,13 @@ class Job:
                 lane.drain()
             elif self._order.recall:
                 lane.stop()
-        retry = self._order.manifest.retry
-        patient = self._order.manifest.limits.on_blocked == "wait"
-        policy = Policy(retry.attempts, retry.on_unknown == "retry", patient)
         deadline = self.progress.deadline = self._deadline()
-        buyers = [Buyer(books, lane, purse, policy, self.progress.settled, NAME, deadline=deadline) for lane in lanes]
-        pools = [self._pool(buyer, lanes, bool(batches or left)) for buyer in buyers]
+        engine = ELSEWHERE if self._order.manifest.engine.ray else NAME
+        means = purse, self._policy(), self.progress.settled, engine
+        buyers = [Buyer(books, lane, *means, deadline=deadline, crew=crew) for lane in lanes]
+        if crew:
+            await remote.amend(crew, books, buyers)
+        pools = [self._pool(buyer, lanes, bool(batches) or left) for buyer in buyers]
         self.progress.desks = [pool.desk for pool in pools if pool.desk]
         helm = Helm(books.name, self._order.folder, lanes, purse, deadline, self.progress.desks)
         self.started.set()
@@ -232,8 +242,14 @@ class Job:
                 tasks.start_soon(self._herald.watch)
                 cap = await drive(pools, resumed, batches, self._supply)
                 tasks.cancel_scope.cancel()
+        if crew:
+            await remote.amend(crew, books, buyers)
         await progress.learn(self.progress, books)
         return cap or helm.cap
+
+    def _policy(self) -> Policy:
+        retry, patient = self._order.manifest.retry, self._order.manifest.limits.on_blocked == "wait"
+        return Policy(retry.attempts, retry.on_unknown == "retry", patient)
 
     def _deadline(self) -> Deadline:
         """None for who only ends what is open."""

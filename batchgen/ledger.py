@@ -14,6 +14,7 @@ from typing import TypeVar
 from batchgen import __version__, books, commit, decide, disk, records
 from batchgen.batchbook import BatchBook
 from batchgen.errors import StorageError
+from batchgen.losses import Losses
 from batchgen.pace import Learned
 from batchgen.task import Attempt, AttemptState, Operation, Settlement, Task, TaskState, Variant
 from batchgen.wanted import Wanted
@@ -150,6 +151,11 @@ class Ledger:
         """What is handed over together."""
         return BatchBook(self._group, self.run, self._task, lambda: self._scope)
 
+    @property
+    def losses(self) -> Losses:
+        """What was made elsewhere, and given up."""
+        return Losses(self._group, self._task)
+
     async def choose(self, tasks: Sequence[Task]) -> None:
         """From now on only these are claimed and counted."""
 
@@ -215,7 +221,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> Attempt:
             sent = records.now()
             purchase, since = records.purchase(db, task, sent, scope)
-            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, sent=sent, since=since)
+            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, "", sent, since, engine)
             if task.replay and (since == sent or not attempt.remembered(lifetime)):
                 raise Forgotten
             db.execute(
@@ -265,7 +271,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
                 "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, iif(a.batch, '',"
-                " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase))"
+                " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)), a.engine"
                 " FROM attempts a LEFT JOIN batches c ON c.seq = a.batch WHERE a.state IN ('sending', 'accepted')"
                 " AND (c.state IS NULL OR c.state = 'over') ORDER BY a.seq"
             ).fetchall()

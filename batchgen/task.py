@@ -147,7 +147,7 @@ class Attempt:
 
     `cost_high` is the most it can cost, in nano-dollars; None where no price is known. `handle` is the name under which
     the provider holds what was bought, where it gave one. `sent` is when it was sent, `since` when the purchase first
-    was ("" of a line of a batch, which bears no key); UTC, as the ledger writes it.
+    was ("" of a line of a batch, which bears no key); UTC, as the ledger writes it. `engine` is who makes it.
     """
 
     id: str
@@ -158,6 +158,7 @@ class Attempt:
     handle: str = ""
     sent: str = ""
     since: str = ""
+    engine: str = ""
 
     def remembered(self, lifetime: float, at: str = "") -> bool:
         """Whether its purchase's key was remembered at that moment, or when it was sent, by a provider that does so

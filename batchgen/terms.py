@@ -62,17 +62,22 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """How tasks are bought: each by itself, or by the provider's Batch API, with `until` only to that time."""
+    """How tasks are bought: each by itself, or by the provider's Batch API, with `until` only to that time.
+
+    `ray` is the address of a cluster whose nodes make them, each by itself; "": this machine does.
+    """
 
     batch: bool = False
     until: Until | None = None
+    ray: str = ""
 
     @property
     def name(self) -> str:
-        return "batch" if self.batch else "local"
+        return "batch" if self.batch else "ray" if self.ray else "local"
 
 
-ENGINES = ("local", "batch")
+ENGINES = ("local", "batch", "ray")
+AUTO = "auto"  # the address of the cluster that this machine belongs to
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,17 @@ def read_engine(value: Mapping[str, object], problems: Problems) -> Engine | Non
     said = value.get("engine", "local")
     if isinstance(said, dict):
         form = check(EngineForm, said, ("engine",), problems)
-        if form and form.until and not form.batch:
+        if form is None:
+            return None
+        batch = not form.ray if form.batch is None else form.batch
+        if form.until and not batch:
             problems.add(("engine", "until"), "is when batches end: it needs batch: true")
-        return Engine(form.batch, form.until) if form else None
+        if form.ray and batch:
+            problems.add(("engine", "ray"), "and batch: true are two ways to buy: take one")
+        return Engine(batch, form.until, form.ray)
     if said not in ENGINES:
         problems.add(("engine",), not_one_of(said, ENGINES))
-    return Engine(said == "batch")
+    return Engine(said == "batch", ray=AUTO if said == "ray" else "")
 
 
 def read_notify(value: Mapping[str, object], problems: Problems) -> Notify | None:

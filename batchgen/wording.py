@@ -18,8 +18,8 @@ TOP: Says = {
     "retry": "What happens to requests that failed, or were never answered.",
     "output": "What the files are called, and what is kept.",
     "fixes": "A CSV of tasks to make again, beside the manifest: batchgen redo writes it. Left out: NAME.fixes.csv.",
-    "engine": "How tasks are bought: local, each by itself; batch, by the provider's Batch API, for less, in a day; or "
-    "batch until a time, and the rest each by itself.",
+    "engine": "How tasks are bought: local, each by itself; batch, by the provider's Batch API, for less, in a day; "
+    "ray, each by itself, by the nodes of a Ray cluster; or batch until a time, and the rest each by itself.",
     "notify": "Who is told how a run goes, while nobody watches: a webhook, a command.",
 }
 SOURCE: Says = {
@@ -127,6 +127,7 @@ OUTPUT: Says = {
 ENGINE: Says = {
     "batch": "Whether tasks go to the provider's Batch API.",
     "until": 'Until when, by the local clock: "07:00". What is not back by then is ended there, and bought by itself.',
+    "ray": "The address of a Ray cluster whose nodes make the images: HOST:PORT, ray://HOST:PORT, or auto.",
 }
 NOTIFY: Says = {
     "url_env": "The environment variable that holds the URL of a webhook, a secret; what is told is sent there.",

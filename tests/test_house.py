@@ -35,22 +35,25 @@ ending
 notify
 steer      lookout    notice
 consent
-engines.batched  forecast     enqueue
-engines.local
+engines.batched  forecast     enqueue      engines.remote
+engines.local    engines.ray
 engines.pool
 progress       schedule     lessons
 desk
 clerk          collect       sizing
 counter
+buyer
 generate
+crew
+hand
 compare
 lane       expand        causes        hold
 purse      paths         settle
 supply
-attempt    rows          ledger        dialects   dataset    charts   thumbs
+attempt    rows          ledger    receipt        dialects   dataset    charts   thumbs
 manifest   schema        wanted        decide        shelf         troubles    adopt    album
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations
-finisher   batchbook
+finisher   batchbook     losses
 batch      results
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
 pour       control       target
@@ -66,19 +69,20 @@ task       errors        limits        text          deadline         template  
 # Foreign package: the only modules, or folders of modules, that may import it.
 DOORS = {
     "anyio": "client body links commit attempt finisher lane turn purse supply enqueue generate progress engines steer "
-    "clerk desk collect job notify pretend api commands sandbox",
+    "clerk desk collect hand crew job notify pretend api commands sandbox",
     "aiosqlite": "commit",
-    "sqlite3": "commit batchbook books ledger records wanted decide shelf troubles adopt dataset album charts",
+    "sqlite3": "commit batchbook losses books ledger records wanted decide shelf troubles adopt dataset album charts",
     "httpx": "client connection notify",
     "h11": "connection",
     "tenacity": "generate",
     "yaml": "document",
-    "pydantic": "catalog values form",
+    "pydantic": "catalog values form receipt",
     "pydantic_core": "wire form",
     "PIL": "images inputs thumbs sandbox",
     "pybase64": "images wire sieve",
     "jinja2": "template",
     "filelock": "hold",
+    "ray": "engines.ray",
     "pyarrow": "exports.parquet",
     "tqdm": "commands",
     "rich": "commands",
@@ -90,6 +94,7 @@ DOORS = {
 SQL_ROOMS = {
     "ledger",
     "batchbook",
+    "losses",
     "records",
     "commit",
     "books",

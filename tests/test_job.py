@@ -18,7 +18,7 @@ from conftest import Start
 from sandbox import nursery
 from world import World, environment, eventually, many
 
-from batchgen import generate
+from batchgen import attempt
 from batchgen.ending import Ended, conclude
 from batchgen.errors import BatchgenError, LockedError, StorageError
 from batchgen.hold import locked
@@ -152,7 +152,7 @@ def test_a_task_that_waits_for_its_next_try_does_not_hold_up_a_drain(bad: Start)
 
 
 def test_d3_nothing_is_sent_whose_answer_might_find_no_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate, "ROOM", 1 << 50)
+    monkeypatch.setattr(attempt, "ROOM", 1 << 50)
     with pytest.raises(StorageError, match=r"MiB are free at .*nothing more is sent"):
         world.run(prompts=many(3))
     assert (world.attempts(), world.states(), world.charges()) == ([], {"todo": 3}, [])
@@ -339,7 +339,7 @@ def grow(folder: Path, *options: str) -> None:
 
 def blind(world: World, path: str) -> "subprocess.CompletedProcess[str]":
     """A run that does not look for room first: what fills a disk may also be somebody else's, and come at any time."""
-    (world.folder / "blind.py").write_text("from batchgen import cli, generate\ngenerate.ROOM = 0\ncli.main()\n")
+    (world.folder / "blind.py").write_text("from batchgen import attempt, cli\nattempt.ROOM = 0\ncli.main()\n")
     pipe = subprocess.PIPE
     process = nursery.start("blind", "run", path, env=environment(), cwd=world.folder, stdout=pipe, stderr=pipe)
     out, err = process.communicate(timeout=60)

@@ -12,13 +12,13 @@ from test_client import CANARY, OK, Handler, says, serving
 
 from batchgen import catalog, ledger
 from batchgen.attempt import Bench
+from batchgen.buyer import Buyer
 from batchgen.catalog import Price, Provider
 from batchgen.client import Access
 from batchgen.dialects import openai
 from batchgen.engines import local, pool
 from batchgen.errors import Blocked
 from batchgen.finisher import Finisher
-from batchgen.generate import Buyer
 from batchgen.lane import Lane
 from batchgen.limits import Cap
 from batchgen.pace import HEADERS, Draw, Learned

@@ -45,15 +45,20 @@ def wish(function: Callable[..., Any]) -> Callable[..., Any]:
         rehearse: bool,
         sample: int | None,
         engine: str | None,
+        ray: str | None,
         **others: object,
     ) -> object:
-        chosen = [f"engine={engine}"] if engine else []
+        if ray and engine not in (None, "ray"):
+            raise UsageError("--ray-address is for --engine ray")
+        chosen = [f"engine={{ray: '{ray}'}}"] if ray else [f"engine={engine}"] if engine else []
         return function(offer.wish(run, runs, setup([*sets, *chosen], budget, hosts, rehearse), sample), **others)
 
     sandbox_help = "Rehearse: the sandbox plays every provider; no key, no money, a run of its own (NAME.sandbox)."
     sample_help = "Only so many tasks, spread over all combinations; they belong to the job and correct its estimate."
-    engine_help = "How to buy: each task by itself, or by the provider's Batch API: --set engine=…"
+    engine_help = "How to buy: each task by itself, by the provider's Batch API, or by a Ray cluster: --set engine=…"
+    ray_help = "The cluster: HOST:PORT, ray://HOST:PORT, or auto, the one that this machine belongs to (the default)."
     for option in (
+        click.option("--ray-address", "ray", metavar="ADDRESS", help=ray_help),
         click.option("--engine", type=click.Choice(ENGINES), help=engine_help),
         click.option("--sample", type=click.IntRange(1), metavar="N", help=sample_help),
         click.option("--sandbox", "rehearse", is_flag=True, help=sandbox_help),

@@ -7,10 +7,11 @@ import anyio
 import anyio.abc
 
 from batchgen.batch import Batch
+from batchgen.buyer import Buyer
 from batchgen.desk import Desk
-from batchgen.generate import Buyer
 from batchgen.lane import Lane
 from batchgen.purse import Exhausted
+from batchgen.receipt import ENGINE
 from batchgen.supply import Supply
 from batchgen.task import Attempt
 from batchgen.turn import Stopped
@@ -54,7 +55,9 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
 def _any(pools: Mapping[str, "Pool"], attempt: Attempt) -> "Pool | None":
     """Who finishes an attempt of a provider that the manifest no longer has: nobody, where an answer must be read."""
     pool = next(iter(pools.values()))
-    return None if attempt.handle or pool.buyer.lane.bench.spool.holds(attempt.id, 1) else pool
+    return (
+        None if attempt.handle or attempt.engine == ENGINE or pool.buyer.lane.bench.spool.holds(attempt.id, 1) else pool
+    )
 
 
 class Pool:

@@ -3,8 +3,8 @@
 What fills a disk may be somebody else's, and come between the look and the write.
 """
 
-from batchgen import cli, generate
+from batchgen import attempt, cli
 
 if __name__ == "__main__":
-    generate.ROOM = 0
+    attempt.ROOM = 0
     cli.main()

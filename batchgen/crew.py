@@ -1,0 +1,301 @@
+"""The crew: hands on other machines as a run sees them: who takes the next attempt, and what became of those taken."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from batchgen import __version__, inputs, receipt
+from batchgen.errors import Blocked, Unknown, Unsent
+from batchgen.hand import KEEPS, Greeting
+from batchgen.receipt import Order, Receipt, Terms, Told
+from batchgen.store import Store
+from batchgen.task import Attempt, Input, Kind
+from batchgen.text import count
+
+LOST = "lost"  # the code of an attempt of which nobody knows what became
+LOOK, BEAT = 1.0, 2.0  # seconds between two looks at who is there, and between two questions to one of them
+SILENCE = 20.0  # seconds without an answer after which a worker is given up
+SKEW = 5.0  # seconds that clocks may differ by
+ABSENT = 600.0  # seconds for which somebody is waited for
+AGAIN = 0.5  # seconds between two looks at the store
+log = logging.getLogger("batchgen")
+
+
+class Lost(Exception):
+    """Nobody answers; whether the order was carried out is not known. The text says what happened."""
+
+
+class Caller(Protocol):
+    """The way to one worker. Each call raises Lost where no answer can come any more."""
+
+    name: str
+
+    async def greet(self, terms: Sequence[Terms]) -> Greeting: ...
+    async def carry_out(self, order: Order) -> Told: ...
+    async def held(self) -> frozenset[str]: ...
+    async def dismiss(self) -> None: ...
+    def abandon(self, attempt: str) -> None: ...
+
+
+class Cluster(Protocol):
+    """Machines that come and go."""
+
+    async def look(self) -> Iterable[Caller]:
+        """The ways to those that are there now."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """`away` are the orders that it was given, `held` those that it said it was at; who is `leaving` gets no more."""
+
+    caller: Caller
+    room: int
+    leaving: bool = False
+    away: dict[str, "Away"] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()
+
+    def check(self, held: frozenset[str], asked: float) -> None:
+        """Give up what it was given long before it was asked, and is not at."""
+        self.held = held
+        for attempt in self.away.keys() - held:
+            if asked - self.away[attempt].since > SILENCE:
+                self._abandon(attempt)
+
+    def give_up(self) -> None:
+        for attempt in self.away:
+            self._abandon(attempt)
+
+    def _abandon(self, attempt: str) -> None:
+        self.caller.abandon(attempt)
+        self.away[attempt].scope.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    since: float
+    scope: anyio.CancelScope
+
+
+class Crew:
+    """Gives attempts to workers; without a cluster it only looks for what an earlier run's workers left in the store.
+
+    `terms` are those of each lane, by its name, `accounts` hashes of host and key: workers must have the same ones.
+    `folder` is where files to edit lie.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        terms: Sequence[Terms],
+        accounts: Mapping[str, str],
+        folder: Path,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self._receipts, self._inputs = store.below(receipt.RECEIPTS), store.below(receipt.INPUTS)
+        self._terms, self._accounts = {each.lane: each for each in terms}, accounts
+        self._folder = folder
+        self._cluster = cluster
+        self._workers: dict[str, Worker] = {}
+        self._silent: set[str] = set()  # who is there, and was not heard yet
+        self._refused: dict[str, str] = {}  # who cannot work for us, and why
+        self._looked = False
+        self._absent: float | None = None  # since when nobody is there
+        self._handed: set[str] = set()  # inputs that are in the store
+        self._handing: dict[str, anyio.Lock] = {}  # and those on their way there
+        self._done: list[str] = []  # attempts whose receipts are needed no more
+
+    # who is there
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Attend to whoever comes."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._tidy()
+            for worker in self._workers.values():
+                if not worker.away:
+                    await worker.caller.dismiss()
+
+    async def _watch(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await self._tidy()
+                found = list(await self._cluster.look()) if self._cluster else []
+                for caller in found:
+                    if caller.name not in self._workers.keys() | self._silent | self._refused.keys():
+                        self._silent.add(caller.name)
+                        tasks.start_soon(self._attend, caller)
+                names = {caller.name for caller in found}
+                for name, worker in self._workers.items():
+                    worker.leaving = name not in names
+                self._silent &= names
+                self._looked = True
+                await anyio.sleep(LOOK)
+
+    async def _attend(self, caller: Caller) -> None:
+        """Greet a worker and ask it again and again, until it does not answer."""
+        try:
+            worker = await self._greeted(caller)
+            if worker is None:
+                return
+            self._workers[caller.name] = worker
+            log.info("%s works for us now, with room for %d", caller.name, worker.room)
+            while worker.away or not worker.leaving:
+                await anyio.sleep(BEAT)
+                await self._ask(worker)
+            log.info("%s has left", caller.name)
+            await caller.dismiss()
+        except (Lost, TimeoutError) as error:
+            log.warning("%s is given up: %s", caller.name, str(error) or f"silent for {SILENCE:g} s")
+            await caller.dismiss()
+        finally:
+            self._silent.discard(caller.name)
+            if worker := self._workers.pop(caller.name, None):
+                worker.give_up()
+
+    async def _greeted(self, caller: Caller) -> Worker | None:
+        with anyio.fail_after(SILENCE):
+            greeting = await caller.greet(list(self._terms.values()))
+        if trouble := self._trouble(greeting):
+            log.warning("%s is not used: %s", caller.name, trouble)
+            self._refused[caller.name] = f"{greeting.host}: {trouble}"
+            await caller.dismiss()
+            return None
+        worker = Worker(caller, greeting.room)
+        await self._ask(worker)
+        return worker
+
+    async def _ask(self, worker: Worker) -> None:
+        asked = time.monotonic()
+        with anyio.fail_after(SILENCE):
+            worker.check(await worker.caller.held(), asked)
+
+    def _trouble(self, greeting: Greeting) -> str:
+        """Why somebody cannot work for us, or nothing."""
+        skew = greeting.clock - time.time()
+        if greeting.version != __version__:
+            return f"it has batchgen {greeting.version}, and not {__version__}"
+        if abs(skew) > SKEW:
+            return f"its clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours: set it right"
+        if greeting.trouble:
+            return greeting.trouble
+        other = [lane for lane, account in self._accounts.items() if greeting.accounts.get(lane) != account]
+        if other:
+            variable = self._terms[other[0]].provider.api_key_env or "the address"
+            return f"{variable} is another one there than here"
+        return ""
+
+    @property
+    def lacking(self) -> str:
+        """What is waited for before anything can be given to anybody; nothing where somebody has room."""
+        if self._freest():
+            return ""
+        return "workers at full" if self._workers else "a worker"
+
+    def check(self) -> None:
+        """Blocked where nobody is there, and nobody came for long, or can be used."""
+        if self._workers or not self._looked:
+            self._absent = None
+            return
+        self._absent = self._absent or time.monotonic()
+        if self._refused and not self._silent:
+            raise Blocked("; ".join(sorted(self._refused.values())), code="workers")
+        if time.monotonic() - self._absent > ABSENT:
+            raise Blocked(
+                f"no worker was there for {ABSENT / 60:.0f} minutes: join nodes to the cluster", code="workers"
+            )
+
+    def _freest(self) -> Worker | None:
+        free = [each for each in self._workers.values() if len(each.away) < each.room and not each.leaving]
+        return min(free, key=lambda each: len(each.away), default=None)
+
+    def __str__(self) -> str:
+        return count(len(self._workers), "worker")
+
+    # what they do
+
+    async def perform(self, attempt: Attempt) -> Told:
+        """Let a worker make an attempt, once. Unknown where it was lost with it and left no receipt."""
+        await self._hand_in(attempt.task.inputs)
+        worker = self._freest()
+        if worker is None:
+            raise Unsent("the last worker has gone", code="no_worker")
+        told, why = None, f"silent for {SILENCE:g} s, or not at it any more"
+        with anyio.CancelScope() as scope:
+            worker.away[attempt.id] = Away(time.monotonic(), scope)
+            try:
+                told = await worker.caller.carry_out(Order(attempt, self._terms[attempt.lane], time.time()))
+            except Lost as error:
+                why = str(error)
+        del worker.away[attempt.id]  # not where we are told to leave: then it goes on with it
+        if told:
+            return told
+        found = await self.found(attempt.id)
+        if found is None:
+            raise Unknown(f"lost with {worker.caller.name}: {why}", code=LOST)
+        return Told(found)
+
+    async def collect(self, attempt: Attempt) -> Told:
+        """What became of an attempt of an earlier run; Unknown as soon as nobody can be at it."""
+        while True:
+            perhaps = self._perhaps_at_it(attempt)
+            if found := await self.found(attempt.id):
+                return Told(found)
+            if not perhaps:
+                raise Unknown("nobody is at it, and nobody left a receipt", code=LOST)
+            await anyio.sleep(AGAIN)
+
+    def _perhaps_at_it(self, attempt: Attempt) -> bool:
+        terms = self._terms.get(attempt.lane)
+        most = 2 * terms.timeout + KEEPS if terms else 0.0
+        if time.time() - datetime.fromisoformat(attempt.sent).timestamp() > most:
+            return False
+        if self._cluster is None or not self._looked or self._silent:
+            return True
+        return any(attempt.id in worker.held for worker in self._workers.values())
+
+    async def found(self, attempt: str) -> Receipt | None:
+        """What it left in the store."""
+        return await anyio.to_thread.run_sync(receipt.find, self._receipts, attempt)
+
+    async def _hand_in(self, files: Sequence[Input]) -> None:
+        """Put what is to be edited where the workers find it, each content once."""
+        for each in files:
+            if each.kind is Kind.FILE and each.sha256 not in self._handed:
+                async with self._handing.setdefault(each.sha256, anyio.Lock()):
+                    if each.sha256 not in self._handed:
+                        await anyio.to_thread.run_sync(self._put_input, each)
+                        self._handed.add(each.sha256)
+
+    def _put_input(self, each: Input) -> None:
+        """Rejected where it is not as the plan found it. Blocks."""
+        receipt.keep(self._inputs, each.sha256, inputs.read(self._folder / each.ref, each))
+
+    # what is left
+
+    async def receipts(self) -> list[str]:
+        """The attempts that left any."""
+        return await anyio.to_thread.run_sync(receipt.attempts, self._receipts)
+
+    def settled(self, attempt: str) -> None:
+        """The ledger knows all of it: its receipt is needed no more."""
+        self._done.append(attempt)
+
+    async def _tidy(self) -> None:
+        done, self._done = self._done, []
+        for attempt in done:
+            await anyio.to_thread.run_sync(receipt.forget, self._receipts, attempt)
