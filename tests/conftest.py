@@ -1,12 +1,15 @@
 """Worlds for the tests: with the sandbox that all share, or with one that misbehaves as it is told."""
 
+import importlib.util
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import netns
 import pytest
 from browser import browser  # noqa: F401 - a fixture
 from canary import _shared_folders_hold_no_key, pytest_configure, pytest_runtest_makereport  # noqa: F401 - pytest's
+from cluster import Cluster
 from hypothesis import settings
 from sandbox import child
 from sandbox.child import Child
@@ -59,6 +62,24 @@ def host() -> Iterator[Callable[[Respond], Host]]:
 
     def begin(respond: Respond) -> Host:
         started.append(Host(respond))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.end()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Callable[..., Cluster]]:
+    """Starts a Ray cluster, with nodes that can be cut off if it is to be `isolated`."""
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("NO CLUSTER TESTS: ray is not installed")
+    started: list[Cluster] = []
+
+    def begin(isolated: bool = False, ports: Sequence[int] = ()) -> Cluster:
+        if isolated and (missing := netns.missing()):
+            pytest.skip(missing)
+        started.append(Cluster(isolated, ports).__enter__())
         return started[-1]
 
     yield begin
