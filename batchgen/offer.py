@@ -162,7 +162,9 @@ def drawn_up(wanted: Wish) -> Plan:
 def _check_engine(manifest: Manifest, found: Survey) -> None:
     """UsageError where something is to do that no batch can hold, or whose images nobody elsewhere could store."""
     if manifest.engine.ray and not manifest.store:
-        says = "engine: ray needs a place that every node reaches: output.store: s3://bucket/prefix, or file:///shared/…"
+        says = (
+            "engine: ray needs a place that every node reaches: output.store: s3://bucket/prefix, or file:///shared/…"
+        )
         raise UsageError(f"{says}. Nothing was sent.")
     for part in found.parts if manifest.engine.batch else ():
         name, operation = part.variant.provider, part.variant.operation

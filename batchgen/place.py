@@ -1,5 +1,6 @@
 """Which store the images of a run lie in: its own folder, unless its ledger names another."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from batchgen import books, disk, store
@@ -29,6 +30,16 @@ def claimed(folder: Folder, patience: float) -> Store:
             _make_folder(found)
         store.claim(found, job.mark.encode())
     return images(folder, patience)
+
+
+def furnished(folder: Folder, rooms: Sequence[str], patience: float) -> Store:
+    """A run's own place, with room for other things than images. Blocks."""
+    found = of(folder, patience)
+    if isinstance(found, Directory):
+        with disk.storage("output.store"):
+            for room in rooms:
+                disk.make_folder(Path(found.path, room))
+    return found
 
 
 def _make_folder(found: Directory) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import anyio.to_thread
+
 from batchgen import books, place
 from batchgen.buyer import Buyer
 from batchgen.crew import LOST, Crew
@@ -11,7 +13,7 @@ from batchgen.folder import Folder
 from batchgen.lane import Lane
 from batchgen.ledger import Ledger
 from batchgen.manifest import Manifest
-from batchgen.receipt import ENGINE, Terms
+from batchgen.receipt import ENGINE, INPUTS, RECEIPTS, Terms
 from batchgen.task import AttemptState
 
 PATIENCE = 30.0  # seconds for which a bucket is asked again
@@ -31,7 +33,9 @@ async def manned(
     terms = [Terms(lane.name, lane.provider, lane.bench.patience, manifest.partials, job.store) for lane in lanes]
     async with AsyncExitStack() as stack:
         nodes = await stack.enter_async_context(ray.joined(address, f"{job.name}-{job.mark}")) if address else None
-        crew = Crew(place.of(folder, PATIENCE), terms, accounts, manifest.folder, nodes)
+        rooms = RECEIPTS, INPUTS
+        store = await anyio.to_thread.run_sync(place.furnished, folder, rooms, PATIENCE)
+        crew = Crew(store, terms, accounts, manifest.folder, nodes)
         await stack.enter_async_context(crew.at_work())
         yield crew
 
