@@ -268,7 +268,7 @@ def _paid(db: sqlite3.Connection, run: int, task: int, made_at: str, price: Pric
 
 def _lost(db: sqlite3.Connection, run: int, task: int, made_at: str) -> int:
     """An attempt that the ledger has no more, as far as its image tells of it."""
-    lane, asked = db.execute("SELECT lane, variant FROM tasks WHERE seq = ?", (task,)).fetchone()
+    lane, asked = db.execute("SELECT pool, variant FROM tasks WHERE seq = ?", (task,)).fetchone()
     sql = (
         "INSERT INTO attempts (id, task, run, purchase, lane, engine, state, images, sent_at, ended_at)"
         " VALUES (?, ?, ?, ?, ?, '', 'paid', ?, ?, ?) RETURNING seq"

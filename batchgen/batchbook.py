@@ -46,30 +46,30 @@ class BatchBook:
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._group.write(work)
 
-    async def claim(self, lane: str, most: int) -> list[Task]:
+    async def claim(self, pool: str, most: int) -> list[Task]:
         """Take up to `most` tasks of one model and operation, those of the first that is to do."""
-        todo = f"lane = ? AND state = 'todo' AND replay = 0 AND {self._scope()}"
+        todo = f"pool = ? AND state = 'todo' AND replay = 0 AND {self._scope()}"
         alike = "SELECT w.id FROM variants v JOIN variants w USING (provider, model, operation) WHERE v.id = ?"
 
         def work(db: sqlite3.Connection) -> list[Task]:
-            first = db.execute(f"SELECT variant FROM tasks WHERE {todo} ORDER BY seq LIMIT 1", (lane,)).fetchone()
+            first = db.execute(f"SELECT variant FROM tasks WHERE {todo} ORDER BY seq LIMIT 1", (pool,)).fetchone()
             if first is None:
                 return []
             rows = db.execute(
                 f"UPDATE tasks SET state = 'doing' WHERE seq IN (SELECT seq FROM tasks WHERE {todo}"
                 f" AND variant IN ({alike}) ORDER BY seq LIMIT ?) RETURNING seq",
-                (lane, first[0], most),
+                (pool, first[0], most),
             ).fetchall()
             return [self._task(db, seq) for (seq,) in sorted(rows)]
 
         return await self._write(work)
 
-    async def keyed(self, lane: str) -> list[Task]:
+    async def keyed(self, pool: str) -> list[Task]:
         """Take the tasks that may be sent again only under the key of their purchase: a batch knows none."""
-        sql = f"UPDATE tasks SET state = 'doing' WHERE lane = ? AND state = 'todo' AND replay = 1 AND {self._scope()}"
+        sql = f"UPDATE tasks SET state = 'doing' WHERE pool = ? AND state = 'todo' AND replay = 1 AND {self._scope()}"
 
         def work(db: sqlite3.Connection) -> list[Task]:
-            return [self._task(db, seq) for (seq,) in db.execute(f"{sql} RETURNING seq", (lane,)).fetchall()]
+            return [self._task(db, seq) for (seq,) in db.execute(f"{sql} RETURNING seq", (pool,)).fetchall()]
 
         return await self._write(work)
 

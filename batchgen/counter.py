@@ -156,5 +156,5 @@ class Counter:
 
 def _payer(lane: Lane) -> str:
     """The provider, at whatever address it is reached, and the account, as a hash that tells neither."""
-    told = "\n".join([lane.provider.identity, *sorted(lane.secrets)])
+    told = "\n".join([lane.name, *sorted(lane.secrets)])
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -69,7 +69,7 @@ class Desk:
         if self._vain:
             wait = backoff(self._vain, None, self._lane.chance)
             await self._lane.pause("batches", wait, "the last batch brought nothing")
-        tasks = await self._book.claim(self._lane.name, min(sizing.TASKS_MOST, self._counter.rules.lines_most))
+        tasks = await self._book.claim(self._lane.pool, min(sizing.TASKS_MOST, self._counter.rules.lines_most))
         bought = 0
         try:
             for task in tasks:
@@ -89,7 +89,7 @@ class Desk:
 
     async def hold_keyed(self) -> None:
         """Hold what may be sent again only under its key; each task to do is looked at for that."""
-        for task in await self._book.keyed(self._lane.name):
+        for task in await self._book.keyed(self._lane.pool):
             await self.buyer.ledger.hold(task)
             self.buyer.settled(task, Settlement(AttemptState.UNKNOWN, TaskState.HELD))
 

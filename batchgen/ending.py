@@ -32,8 +32,16 @@ class Left:
         return f"{says}: run again to collect, batchgen set RUN cancelled=true ends them"
 
 
-def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left = Left()) -> Ended:
-    """The exit code and its reason; where several are true, the most urgent."""
+def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left = Left(), aside: str = "") -> Ended:
+    """The exit code and its reason; where several are true, the most urgent.
+
+    `aside` is what is blocked though others have done its work: a person should know.
+    """
+    ended = _concluded(states, cap, blocked, left)
+    return Ended(ended.exit_code, f"{ended.reason}; blocked: {aside}") if aside else ended
+
+
+def _concluded(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left) -> Ended:
     bad = {name: states[name] for name in (TaskState.FAILED, TaskState.REFUSED, TaskState.HELD) if states[name]}
     if blocked:
         return Ended(5, f"blocked: {blocked}")

@@ -1,14 +1,15 @@
 """The providers that a manifest names or describes, and whether their hosts may be given a key."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 from urllib.parse import urlsplit
 
 from batchgen import catalog
-from batchgen.catalog import Batching, Intake, Parameter, Price, Provider, Rule
+from batchgen.catalog import Batching, Intake, Key, Parameter, Price, Provider, Rule
 from batchgen.document import Loc
-from batchgen.form import ProviderForm, RefinedForm, check
+from batchgen.form import KeyForm, ProviderForm, RefinedForm, check
 from batchgen.problems import Problems, not_one_of, unfit
 from batchgen.task import travels
 
@@ -78,16 +79,58 @@ class Doors:
         name = problems.document.text((*loc, "name"), value.get("name", ""))
         if name in catalog.providers() and not value.keys() & OWN:
             return self._refined(value, name, loc, problems)
-        form = check(ProviderForm, value, loc, problems)
+        own = "base_url" in value
+        form = check(ProviderForm, value if own else {**value, **_first_host(value)}, loc, problems)
         if form is None:
             return None
         _check_name(name, loc, problems)
-        if not self.rehearse and self.trusted is not None:
-            _check_host(form, loc, self.trusted, problems)
+        if not (own or name):
+            problems.add(loc, "needs a name, or a base_url of its own: its tasks are known by that, not by one of keys")
+        if own and not form.keys:
+            self._check_host(form.api_key_env, form.base_url, (*loc, "base_url"), problems)
         _check_price(form, loc, problems)
         found = _provider(form, name)
         _check_sent(form, found, loc, problems)
-        return found
+        return self._keyed(found, form, loc, problems, own)
+
+    def _keyed(self, found: Provider, form: RefinedForm, loc: Loc, problems: Problems, own: bool = True) -> Provider:
+        """The provider with all its keys, where it has several. Its host counts among theirs if it is its `own`."""
+        keys = tuple(
+            Key("", each.api_key_env or found.api_key_env, each.base_url or found.base_url) for each in form.keys
+        )
+        described = isinstance(form, ProviderForm)
+        for n, key in enumerate(keys):
+            at = (*loc, "keys", n)
+            if key in keys[:n]:
+                problems.add(at, f"is the same key for the same host as number {keys.index(key) + 1}: leave it out")
+            if form.keys[n] == KeyForm():
+                problems.add(at, "says nothing: the name of a variable, or {api_key_env: …, base_url: …}")
+            if form.keys[n].base_url or described:
+                self._check_host(key.api_key_env, key.base_url, at, problems)
+            elif not self.rehearse:
+                _check_owner(key, found, at, problems)
+        if described and keys and found.api_key_env not in {"", *(each.api_key_env for each in keys)}:
+            problems.add((*loc, "api_key_env"), "is none of keys: put it there too, or leave it out")
+        home = Key("", found.api_key_env, found.base_url) if own else None
+        labels = _labels(keys)
+        named = (key if key == home else replace(key, label=label) for key, label in zip(keys, labels, strict=True))
+        return replace(
+            found, keys=tuple(replace(each, base_url="") if each.base_url == found.base_url else each for each in named)
+        )
+
+    def _check_host(self, key: str, url: str, at: Loc, problems: Problems) -> None:
+        """A manifest may come from a stranger: it cannot send a key, or prompts, where its user never meant."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if self.rehearse or self.trusted is None or catalog.loopback(host):
+            return
+        if parts.scheme != "https":
+            read = "the key" if key else "every prompt"
+            problems.add(at, f"must be https: over http anybody on the way can read {read}")
+        if host not in _hosts(key) | self.trusted:
+            sent = f"the key in {key}" if key else "every prompt"
+            allow = f"If you know it and mean it: --trust-host {host}; if somebody gave you this manifest, do not"
+            problems.add(at, f"{sent} would go to {host}, a host that is not in the catalog. {allow}")
 
     def _refined(self, value: dict[str, object], name: str, loc: Loc, problems: Problems) -> Provider | None:
         """A provider of the catalog, of which the manifest knows more: its price, above all."""
@@ -98,7 +141,8 @@ class Doors:
         if known.prices and form.price and not any(asdict(form.price).values()):
             problems.add((*loc, "price"), f"is nothing, and {name} takes money: leave it out")
         _check_sent(form, known, loc, problems)
-        return replace(known, links=(*known.links, *form.links), **_told(form, known))
+        found = replace(known, links=(*known.links, *form.links), **_told(form, known))
+        return self._keyed(found, form, loc, problems)
 
 
 def _provider(form: ProviderForm, name: str) -> Provider:
@@ -150,6 +194,7 @@ def _rehearsed(provider: Provider) -> Provider:
         vary=_played(provider.vary, known.vary),
         base_url=catalog.SANDBOX + ("/v1" if provider.like == catalog.SANDBOX else f"/{provider.like}/v1"),
         identity=provider.identity if provider.pretend else f"sandbox:{provider.identity}",
+        keys=tuple(Key(each.label) for each in provider.keys),
         api_key_env="",
         headers_env={},
         trusted=frozenset({LOOPBACK}),
@@ -167,20 +212,32 @@ def _check_name(name: str, loc: Loc, problems: Problems) -> None:
         problems.add((*loc, "name"), f"{name!r} is the catalog's {name}: give it a name of its own")
 
 
-def _check_host(form: ProviderForm, loc: Loc, trusted: frozenset[str], problems: Problems) -> None:
-    """A manifest may come from a stranger: it cannot send a key, or prompts, where its user never meant them to go."""
-    at = (*loc, "base_url")
-    parts = urlsplit(form.base_url)
-    host = parts.hostname or ""
-    if catalog.loopback(host):
-        return
-    if parts.scheme != "https":
-        read = "the key" if form.api_key_env else "every prompt"
-        problems.add(at, f"must be https: over http anybody on the way can read {read}")
-    if host not in _hosts(form.api_key_env) | trusted:
-        sent = f"the key in {form.api_key_env}" if form.api_key_env else "every prompt"
-        allow = f"If you know it and mean it: --trust-host {host}; if somebody gave you this manifest, do not"
-        problems.add(at, f"{sent} would go to {host}, a host that is not in the catalog. {allow}")
+def _first_host(value: Mapping[str, object]) -> Mapping[str, object]:
+    """Of a provider that says of each of its keys where it goes, and not where it is itself: the first."""
+    keys = value.get("keys")
+    urls = [each.get("base_url") if isinstance(each, dict) else None for each in keys] if isinstance(keys, list) else []
+    return {"base_url": urls[0]} if urls and None not in urls else {}
+
+
+def _labels(keys: Sequence[Key]) -> list[str]:
+    """Names, each of which one key alone has: its variable, else its host, else more of both."""
+    names = [_names(key) for key in keys]
+    counts = Counter(name for each in names for name in set(each))
+    return [next((name for name in each if name and counts[name] == 1), each[-1]) for each in names]
+
+
+def _names(key: Key) -> tuple[str, ...]:
+    parts = urlsplit(key.base_url)
+    return key.api_key_env, parts.hostname or "", parts.netloc, f"{key.api_key_env}@{key.base_url}"
+
+
+def _check_owner(key: Key, provider: Provider, at: Loc, problems: Problems) -> None:
+    """The key of one provider of the catalog is nothing for another."""
+    owners = [
+        each.name for each in catalog.providers().values() if key.api_key_env and key.api_key_env == each.api_key_env
+    ]
+    if owners and provider.name not in owners:
+        problems.add(at, f"is the key of {owners[0]}: {provider.name} must not see it")
 
 
 def _hosts(api_key_env: str) -> frozenset[str]:

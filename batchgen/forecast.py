@@ -140,7 +140,7 @@ def draw(
     now = tuple(_group(part, manifest.providers.get(part.variant.provider), taught) for part in survey.parts)
     groups = tuple(_by(manifest.engine, group, _share(group.part, manifest)) for group in now)
     paces = schedule.paces(survey.parts, manifest, learned)
-    alone = Span(clock(), *_time(now, manifest.limits.concurrency, paces))
+    alone = Span(clock(), *_time(now, widths := schedule.widths(manifest), paces))
     whole, dearest = _whole(survey.parts, manifest)
     asked = [each for name, each in manifest.providers.items() if _asks(groups, name)]
     drawn = Plan(
@@ -149,12 +149,12 @@ def draw(
         resumed=ledger is not None,
         survey=survey,
         groups=groups,
-        hosts=tuple(_host(provider, environ) for provider in asked),
+        hosts=tuple(_host(lane, environ) for provider in asked for lane in provider.lanes),
         budget=manifest.limits.budget,
         spent=spent,
         whole=whole,
         rest=_rest(held, manifest),
-        again=allowance(manifest.retry, whole, dearest, manifest.limits.concurrency * len(manifest.providers)),
+        again=allowance(manifest.retry, whole, dearest, sum(widths.values())),
         answers=taught.behind(survey.parts),
         free=_free(folder),
         span=deadline.cut(_batched(alone, manifest.engine), manifest.limits.until, survey.todo),
@@ -245,7 +245,7 @@ def _group(part: Part, provider: Provider | None, taught: Lessons) -> Group:
     return Group(part, cost, seconds, round(size * part.todo * part.variant.images) + part.todo * BYTES_PER_TASK)
 
 
-def _time(groups: Sequence[Group], concurrency: int, paces: Sequence[Paced] = ()) -> tuple[float | None, str]:
+def _time(groups: Sequence[Group], widths: Mapping[str, int], paces: Sequence[Paced] = ()) -> tuple[float | None, str]:
     """Seconds until all is done, and what keeps it from being faster; None where no answer is known to go by."""
     todo = [group for group in groups if group.part.todo]
     if not todo:
@@ -257,23 +257,22 @@ def _time(groups: Sequence[Group], concurrency: int, paces: Sequence[Paced] = ()
     for group in todo:
         name, took = group.part.variant.provider, (group.seconds or 0.0) * group.part.todo
         lanes[name], tasks[name] = lanes.get(name, 0.0) + took, tasks.get(name, 0) + group.part.todo
-    slowest = max(lanes, key=lambda name: lanes[name])
-    seconds = max(lanes[slowest] / concurrency, max(group.seconds or 0.0 for group in todo))
+    slowest = max(lanes, key=lambda name: lanes[name] / widths[name])
+    seconds = max(lanes[slowest] / widths[slowest], max(group.seconds or 0.0 for group in todo))
     machine = sum(group.images for group in todo) / RATE_MOST
     slow = max(paces, key=lambda pace: pace.seconds, default=Paced(0.0, ""))
     if slow.seconds > max(seconds, machine):
         return slow.seconds, slow.name
     if machine > seconds:
         return machine, f"this machine: {RATE_MOST:.0f} images a second"
-    if max(tasks.values()) <= concurrency:
+    if all(count <= widths[name] for name, count in tasks.items()):
         return seconds, "the slowest request"
-    return seconds, f"limits.concurrency: {concurrency} requests at a time at {slowest}"
+    return seconds, f"limits.concurrency: {widths[slowest]} requests at a time at {slowest}"
 
 
-def _host(provider: Provider, environ: Mapping[str, str]) -> Host:
-    key = provider.api_key_env
-    origin = "" if provider.played else catalog.origin(provider.base_url)
-    return Host(provider.identity, origin, key, bool(environ.get(key, "").strip()))
+def _host(lane: Provider, environ: Mapping[str, str]) -> Host:
+    key, origin = lane.api_key_env, "" if lane.played else catalog.origin(lane.base_url)
+    return Host(lane.lane, origin, key, bool(environ.get(key, "").strip()))
 
 
 def _free(folder: Path) -> int:

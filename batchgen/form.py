@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.dataclasses import dataclass as checked
 from pydantic_core import ErrorDetails
 
 from batchgen import catalog, values
@@ -58,10 +59,22 @@ class SourceForm(Form):
     shuffle: Scalar | None = None
 
 
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+@checked(frozen=True, slots=True, config=catalog.STRICT)
+class KeyForm:
+    """One of several keys or regions; what it does not say is the provider's."""
+
+    api_key_env: Variable = ""
+    base_url: Annotated[str, BeforeValidator(values.url)] = ""
+
+
 class RefinedForm(Form):
     """A provider of the catalog, and what is to be known of it beside or in place of what the catalog says."""
 
     name: Name = ""
+    keys: Annotated[list[KeyForm], Field(min_length=1), BeforeValidator(values.keys)] = []
     price: Price | None = None
     prompt_most: Positive | None = None
     idempotency: Annotated[float, BeforeValidator(values.seconds)] = 0.0
@@ -80,7 +93,7 @@ class ProviderForm(RefinedForm):
 
     dialect: Annotated[str, AfterValidator(values.dialect)]
     base_url: Annotated[str, BeforeValidator(values.url)]
-    api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = ""
+    api_key_env: Variable = ""
     key_header: Annotated[str, Field(pattern="^([A-Za-z]+-)?([Aa]uthorization|[A-Za-z-]*([Kk]ey|[Tt]oken))$")] = ""
     query: dict[str, str] = {}
     generate: Path | None = None
@@ -186,10 +199,19 @@ def _homes() -> Mapping[str, str]:
 
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_INNER = {"batch": Batching, "price": Price, "parameters": Parameter, "edit": Intake, "vary": Intake, "rules": Rule}
+_INNER: Mapping[str, Any] = {
+    "keys": KeyForm,
+    "batch": Batching,
+    "price": Price,
+    "parameters": Parameter,
+    "edit": Intake,
+    "vary": Intake,
+    "rules": Rule,
+}
 _LOOKS = {
     "Batching": "{}, or what is known of it: {lines_most: 10000}",
     "Price": "{image: 0.04}",
+    "KeyForm": "{api_key_env: OPENAI_KEY_A, base_url: https://…}",
     "Parameter": "{kind: integer}",
     "Intake": "{path: images/edits}",
     "Rule": '{if: {…}, then: {…}, says: "…"}',

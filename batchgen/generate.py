@@ -23,15 +23,16 @@ from batchgen.errors import (
     Unknown,
     Unsent,
 )
-from batchgen.lane import ONE, Lane, Slot
+from batchgen.lane import Lane
 from batchgen.ledger import Forgotten, Ledger
 from batchgen.limits import Cap, backoff
 from batchgen.purse import Exhausted, Purse
 from batchgen.receipt import ENGINE, Receipt
 from batchgen.settle import Case, Policy
+from batchgen.slot import Slot
 from batchgen.task import Attempt, AttemptState, Settlement, Task, TaskState
 from batchgen.text import clean
-from batchgen.turn import Again
+from batchgen.turn import ONE, Again
 from batchgen.wire import Outcome, Reply
 
 ANSWERED = (AttemptState.PAID, AttemptState.UNUSABLE)  # a clear no says nothing of how long an image takes
@@ -95,7 +96,8 @@ class Errand:
         await self._settle(self.attempt, self._failure(self.attempt, error))
 
     async def _pause(self, seconds: float) -> None:
-        await self._means.lane.pause(self._task.key, seconds, self._why, buys=self.attempt is None)
+        buys, stays = self.attempt is None, self._task.replay
+        await self._means.lane.pause(self._task.key, seconds, self._why, buys, stays)
 
     async def _once(self) -> float | None:
         """One try; returns the seconds until the next one, or None where there is none."""
@@ -104,7 +106,8 @@ class Errand:
             await means.purse.room(self._task)
             await self._staffed()
         try:
-            async with means.lane.slot(not resumed, ONE if resumed else means.purse.draw(self._task)) as slot:
+            draw = ONE if resumed else means.purse.draw(self._task)
+            async with means.lane.slot(not resumed, draw, "" if self._task.replay else self._task.key) as slot:
                 attempt, begun = self.attempt or await self._begin(), anyio.current_time()
                 settled, error = await self._perform(attempt, slot, buy=not resumed)
         except Again:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from batchgen import adopt, catalog, disk, hold, ledger, place, pretend, progress, shelf
+from batchgen import adopt, catalog, disk, hold, keys, ledger, place, pretend, progress, shelf
 from batchgen.attempt import Bench
 from batchgen.batch import Batch
 from batchgen.batchbook import ENGINE as BATCHED
@@ -28,12 +28,12 @@ from batchgen.engines import remote
 from batchgen.engines.batched import Batched
 from batchgen.engines.local import NAME, Local
 from batchgen.engines.pool import Pool, drive
+from batchgen.engines.queue import Queue
 from batchgen.enqueue import enqueue
 from batchgen.errors import BatchgenError, StorageError, alone
 from batchgen.finisher import Finisher
 from batchgen.folder import Folder
 from batchgen.forecast import Plan
-from batchgen.keys import authorization
 from batchgen.lane import FILES, Lane
 from batchgen.ledger import Ledger
 from batchgen.limits import Cap
@@ -104,13 +104,13 @@ class Job:
             lane.drain()
 
     def authorizations(self) -> dict[str, dict[str, str]]:
-        """The headers for each provider that is asked for anything; UsageError where a key is missing."""
-        known, environ = self._order.manifest.providers, self._order.environ
+        """The headers for each lane of a provider that is asked for anything; UsageError where a key is missing."""
         asked = {part.variant.provider for part in self._order.plan.survey.parts if part.todo}
         if self._order.folder.ledger.exists():
             with shelf.opened(self._order.folder.ledger) as there:
-                asked |= there.open_lanes()  # tasks that are wanted no more among them
-        return {name: authorization(known[name], environ) for name in asked & known.keys()}
+                asked |= there.open_pools()  # tasks that are wanted no more among them
+        known = [each for name, each in self._order.manifest.providers.items() if name in asked]
+        return keys.authorizations([lane for each in known for lane in each.lanes], self._order.environ)
 
     async def run(self) -> Ended:
         """Hold the folder and work."""
@@ -133,7 +133,9 @@ class Job:
             spool = Spool(folder.spool)
             finisher = await stack.enter_async_context(Finisher(spool, images.wide))
             bench = partial(Bench, spool=spool, images=images, finisher=finisher)
-            made = [self._lane(each, auths.get(name, {}), bench) for name, each in providers.items()]
+            asked = [lane for each in providers.values() for lane in each.lanes]
+            width = self._width(len(asked))
+            made = [self._lane(each, auths.get(each.lane, {}), bench, width) for each in asked]
             lanes = [await stack.enter_async_context(lane) for lane in made]
             return await self._noted(books, lanes, spool, images)
 
@@ -156,14 +158,19 @@ class Job:
                 for name, each in known.items()
             }
 
-    def _lane(self, provider: Provider, auth: Mapping[str, str], on: "partial[Bench]") -> Lane:
+    def _width(self, lanes: int) -> int:
+        """How many requests each lane may have open, as far as files may be."""
+        wanted = self._order.manifest.limits.concurrency
+        width = max(1, disk.open_files(FILES * wanted * lanes) // (FILES * lanes))
+        if width < wanted:
+            log.warning("only %d requests at a time%s: raise ulimit -n", width, " in each lane" if lanes > 1 else "")
+        return width
+
+    def _lane(self, provider: Provider, auth: Mapping[str, str], on: "partial[Bench]", width: int) -> Lane:
         limits = self._order.manifest.limits
         manifest, dialect = self._order.manifest, DIALECTS[provider.dialect]
         bench = on(provider, dialect, patience=limits.timeout, partials=manifest.partials)
         access = Access.of(provider, auth, limits.timeout, manifest.folder)
-        width = disk.open_files(FILES * limits.concurrency) // FILES
-        if width < limits.concurrency:
-            log.warning("only %d requests at a time at %s: raise ulimit -n", width, provider.identity)
         return Lane(provider, bench, access, width, limits.on_blocked == "wait", limits.pace(provider), not limits.auto)
 
     async def _noted(self, books: Ledger, lanes: Sequence[Lane], spool: Spool, images: Store) -> Ended:
@@ -171,12 +178,13 @@ class Job:
         ended = Ended(7, "told to leave at once")
         try:
             cap = await self._drive(books, lanes, spool, images)
-            blocked = [lane.plight for lane in lanes if lane.blocked]
             open_ = await books.batches.open()
             lacking = {each.lane for each in await books.open_attempts()} | {each.lane for each in open_}
             owed = lacking - {lane.name for lane in lanes}
             left = Left(sorted(owed), self._supply.short, len(open_), sum(each.tasks for each in open_))
-            self.ended = ended = conclude(await books.states(), cap, "; ".join(blocked), left)
+            states = await books.states()
+            blocked, aside = self._blocked(lanes, bool(cap) or not (states[TaskState.TODO] or states[TaskState.DOING]))
+            self.ended = ended = conclude(states, cap, blocked, left, aside)
         except BatchgenError as error:
             ended = Ended(error.exit_code, str(error))
             raise
@@ -192,6 +200,16 @@ class Job:
                 await books.end(ended.exit_code, ended.reason)
             await self._herald.end(ended.exit_code, ended.reason)
         return ended
+
+    def _blocked(self, lanes: Sequence[Lane], free: bool) -> tuple[str, str]:
+        """Which lanes want a person: where that ends the run, and where the others of a provider have gone on.
+
+        `free`: nothing is left that one of them alone could do.
+        """
+        plights = "; ".join(lane.plight for lane in lanes if lane.blocked)
+        alive = {lane.pool for lane in lanes if not lane.blocked}
+        spared = all(lane.pool in alive for lane in lanes if lane.blocked)
+        return ("", plights) if spared and (free or self.progress.draining) else (plights, "")
 
     async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool, images: Store) -> str:
         """Recover, enqueue, buy; returns the cap that was reached, or ""."""
@@ -217,7 +235,7 @@ class Job:
         crew: Crew | None,
     ) -> str:
         """Finish what was begun, buy what is queued; returns the cap that was reached, or ""."""
-        purse = await self._purse(books, {lane.name: lane.provider for lane in lanes})
+        purse = await self._purse(books, {lane.pool: lane.provider for lane in lanes})
         self.progress.lanes, self.progress.purse = lanes, purse
         for lane in lanes:
             lane.recall(await books.quotas(lane.account))
@@ -231,7 +249,8 @@ class Job:
         buyers = [Buyer(books, lane, *means, deadline=deadline, crew=crew) for lane in lanes]
         if crew:
             await remote.amend(crew, books, buyers)
-        pools = [self._pool(buyer, lanes, bool(batches) or left) for buyer in buyers]
+        queues = self._queues(books, lanes)
+        pools = [self._pool(each, lanes, queues[each.lane.pool], bool(batches) or left) for each in buyers]
         self.progress.desks = [pool.desk for pool in pools if pool.desk]
         helm = Helm(books.name, self._order.folder, lanes, purse, deadline, self.progress.desks)
         self.started.set()
@@ -256,19 +275,24 @@ class Job:
         order = self._order
         return Deadline() if order.recall else Deadline(order.manifest.limits.until, order.plan.span.stops)
 
-    def _pool(self, buyer: Buyer, lanes: Sequence[Lane], batches: bool) -> Pool:
+    def _queues(self, books: Ledger, lanes: Sequence[Lane]) -> Mapping[str, Queue]:
+        """One a provider, for all its lanes."""
+        names = dict.fromkeys(lane.pool for lane in lanes)
+        return {name: Queue(books, name, [each for each in lanes if each.pool == name]) for name in names}
+
+    def _pool(self, buyer: Buyer, lanes: Sequence[Lane], queue: Queue, batches: bool) -> Pool:
         """The engine of a lane. Open batches are seen through by any, and what they left is taken away."""
         order, rules = self._order, buyer.lane.provider.batch
         engine = Engine(batch=True) if order.recall else order.manifest.engine
         if rules is None or not (batches or engine.batch):
-            return Local(buyer, lanes, self._supply)
+            return Local(buyer, lanes, self._supply, queue)
         in_batches = replace(buyer, engine=BATCHED, share=rules.share)
         desk = Desk(in_batches, hold.workshop(order.folder))
         desk.ending = order.recall
         if not engine.batch:
-            return Local(buyer, lanes, self._supply, desk)
+            return Local(buyer, lanes, self._supply, queue, desk)
         ends = engine.until.moment(time.time()) if engine.until else None
-        return Batched(ends, buyer, lanes, self._supply, desk)
+        return Batched(ends, buyer, lanes, self._supply, queue, desk)
 
     async def _recover(self, books: Ledger, spool: Spool, images: Store) -> list[Attempt]:
         """Put back what was never sent, tidy the spool, and return the attempts that an earlier run left open."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -13,23 +13,23 @@ from batchgen import records
 from batchgen.attempt import Bench, Send, headers
 from batchgen.catalog import Provider
 from batchgen.client import Access, Client
-from batchgen.dialects.base import NO_CREDIT
 from batchgen.errors import Blocked, ProviderError, Unknown, Unusable
 from batchgen.gate import LOST_MOST, PATIENCE
 from batchgen.limits import Breaker
 from batchgen.pace import Draw, Learned
 from batchgen.pour import Sink
 from batchgen.redact import redact
+from batchgen.remedy import remedy
+from batchgen.slot import Slot
 from batchgen.task import Attempt
 from batchgen.throttle import Throttle
-from batchgen.turn import Again, Stopped, Turn
+from batchgen.turn import ONE, Again, Stopped, Turn
 from batchgen.wire import Reply, Request
 
 FILES = 4  # that an open request needs: its connection, its answer's text and image, a share of what else is open
 A_LITTLE = 0.001  # seconds: a timer may be early by less
 AWAITED = {401, 402, 403, 429}  # what may change without a word from us: the key's rights, the credit
 CHANGES_MOST = 20  # of window and pace that are kept to be shown
-ONE = Draw()
 log = logging.getLogger("batchgen")
 
 
@@ -51,7 +51,7 @@ class Lane:
         eager: bool = False,
     ) -> None:
         self.provider = provider
-        self.name = provider.identity
+        self.name, self.pool = provider.lane, provider.identity
         self.bench = bench
         self.width = width
         self.breaker = Breaker()
@@ -70,6 +70,9 @@ class Lane:
         self._halt, self._left = anyio.Event(), anyio.Event()
         self._fetching: deque[Turn] = deque()  # those who wait to fetch what is bought, and those who wait to buy
         self._buying: deque[Turn] = deque()
+        self._resting: dict[str, Turn] = {}  # those who wait for their next try, by their names
+        self._asking: anyio.Event | None = None  # set when the next one would be let through at once
+        self._usual = ONE  # what was drawn last
         self._alarm = 0.0  # when gate and pace are looked at again, though nothing else happens
         self._idle: list[Client] = []  # the last one used goes first: few connections stay warm, the rest lapse
         self._stack = AsyncExitStack()
@@ -89,6 +92,8 @@ class Lane:
     def stop(self) -> None:
         """Send nothing new; what is on its way is finished."""
         self._halt.set()
+        for turn in self._resting.values():
+            turn.come.set()
         self._admit()
 
     def drain(self) -> None:
@@ -158,7 +163,7 @@ class Lane:
         """Why it is blocked, and what a person can do; nothing where it is not."""
         if self.blocked is None:
             return ""
-        return f"{self.name}: {str(self.blocked).rstrip('.')}{_remedy(self.blocked, self.provider)}"
+        return f"{self.name}: {str(self.blocked).rstrip('.')}{remedy(self.blocked, self.provider)}"
 
     def succeeded(self, ticket: int) -> None:
         """The provider answered as it should."""
@@ -182,12 +187,13 @@ class Lane:
         self._admit()
 
     @asynccontextmanager
-    async def slot(self, buys: bool = True, draw: Draw = ONE) -> AsyncIterator["Slot"]:
+    async def slot(self, buys: bool = True, draw: Draw = ONE, task: str = "") -> AsyncIterator[Slot]:
         """An open request's place, once gate and pace let it through; Stopped where none may be sent any more.
 
-        What is bought already waits for none of them: its links do not last.
+        What is bought already waits for none of them: its links do not last. `task` is the key of one that may be
+        dismissed as long as it waits.
         """
-        slot = Slot(self, draw)
+        slot = Slot(self, draw, task)
         if buys:
             await slot.take(buys)
         elif self._left.is_set():
@@ -226,13 +232,18 @@ class Lane:
             self._let(self._fetching.popleft(), True)
         while self._buying and self.stopped:
             self._let(self._buying.popleft(), False)
-        if not self._buying or self.paused:
+        if self.stopped:
+            self.answer()
+        if not self.queued or self.paused:
             return
         now, wait = _now(), None
         while self._buying and (wait := self._throttle.wait(now, self.open, self._buying[0].draw)) == 0:
-            self._throttle.draw(now, self._buying[0].draw)
+            self._usual = self._buying[0].draw
+            self._throttle.draw(now, self._usual)
             self._let(self._buying.popleft(), True)
-        if self._buying and wait and not now < self._alarm <= now + wait + A_LITTLE:  # no look comes earlier
+        if not self._buying and self._asking and (wait := self._throttle.wait(now, self.open, self._usual)) == 0:
+            self.answer()
+        if wait and not now < self._alarm <= now + wait + A_LITTLE:  # no look comes earlier
             self._alarm = now + wait + A_LITTLE
             asyncio.get_running_loop().call_at(self._alarm, self._admit)
 
@@ -241,15 +252,37 @@ class Lane:
         self.open += admitted
         turn.come.set()
 
+    async def ready(self) -> None:
+        """Wait until gate and pace would let the next one through at once, or it is of no use to wait."""
+        self._asking = asked = anyio.Event()
+        self._admit()
+        await asked.wait()
+
+    def answer(self) -> None:
+        """Keep nobody waiting who asked whether there is room."""
+        if self._asking:
+            self._asking.set()
+            self._asking = None
+
+    def dismiss(self, may: Callable[[str], bool]) -> str:
+        """Send home the last of those who wait and whose task `may` be served elsewhere; its key, or ""."""
+        for turn in reversed([*self._resting.values(), *self._buying]):
+            if turn.task and not turn.come.is_set() and may(turn.task):
+                if turn in self._buying:
+                    self._buying.remove(turn)
+                turn.come.set()
+                return turn.task
+        return ""
+
     @property
     def queued(self) -> int:
-        """How many wait for gate or pace."""
-        return len(self._buying)
+        """How many wait for gate or pace; one of them stands for those who come only when there is room."""
+        return len(self._buying) + bool(self._asking)
 
     @property
     def slowness(self) -> str:
         """What those wait for who wait for the pace, in words; else nothing."""
-        return self.pace.why(_now()) if self._buying and not self.gate.why else ""
+        return self.pace.why(_now()) if self.queued and not self.gate.why else ""
 
     def _note(self, what: str) -> None:
         """A change of window or pace, for the log and for whoever asks."""
@@ -277,20 +310,26 @@ class Lane:
 
         return send
 
-    def heard(self, reply: Reply, slot: "Slot", sent: float) -> None:
+    def heard(self, reply: Reply, slot: Slot, sent: float) -> None:
         """What the provider answered to a request of that slot that was sent then."""
         self._throttle.heard(_now(), reply, slot.draw, sent)
 
-    async def pause(self, task: str, seconds: float, why: str, buys: bool = True) -> None:
-        """Wait before the next try, outside of any slot; Stopped as soon as there will be none. "" is not shown."""
-        end = self._halt if buys else self._left
+    async def pause(self, task: str, seconds: float, why: str, buys: bool = True, stays: bool = True) -> None:
+        """Wait before the next try, outside of any slot; Stopped as soon as there will be none here. "" is not shown.
+
+        Who does not stay may be dismissed.
+        """
+        turn = Turn(ONE, "" if stays else task)
+        end = turn.come if buys else self._left
+        self._resting |= {task: turn} if buys else {}
         self.waiting |= {task: why} if why else {}
         try:
-            with anyio.move_on_after(seconds):
+            with anyio.move_on_after(0 if buys and self.stopped else seconds):
                 await end.wait()
         finally:
             self.waiting.pop(task, None)
-        if end.is_set():
+            self._resting.pop(task, None)
+        if end.is_set() or (buys and self.stopped):
             raise Stopped
 
     def redact(self, text: str) -> str:
@@ -300,44 +339,8 @@ class Lane:
     @property
     def secrets(self) -> list[str]:
         """What may stand in no file and no output."""
-        return self._access.secrets
+        return [] if self.provider.pretend else self._access.secrets
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()  # also where no task runs, but a callback
-
-
-def _remedy(error: Blocked, provider: Provider) -> str:
-    if error.status == 401 and provider.api_key_env:
-        return f". Put a key that it takes into {provider.api_key_env}"
-    if error.status == 402 or error.code in NO_CREDIT:
-        return ". Add credit or raise the limit there; limits.on_blocked: wait tries again by itself"
-    return ". See there what this key and account may do" if error.status == 403 else ""
-
-
-class Slot:
-    """One request's place and client, free again as soon as the answer is on the disk: reading it needs neither."""
-
-    def __init__(self, lane: Lane, draw: Draw = ONE) -> None:
-        self._lane = lane
-        self.draw = draw
-        self._client: Client | None = None
-        self.ticket, self.probe = 0, False  # as in its turn
-
-    async def take(self, buys: bool = False) -> Client:
-        if self._client is None:
-            turn = Turn(self.draw)
-            self._client = await self._lane.lend(turn, buys)
-            if buys:
-                self.ticket, self.probe = turn.ticket, turn.probe
-        return self._client
-
-    async def send(self, request: Request, sink: Sink, headers: Mapping[str, str]) -> Reply:
-        """Send a request, in a place taken anew where this one was left: what is bought is fetched, whoever drains."""
-        client = await self.take()
-        return await client.send(request, sink, headers)
-
-    def leave(self) -> None:
-        if self._client:
-            self._lane.take_back(self._client)
-            self._client = None

@@ -173,14 +173,14 @@ class Ledger:
 
     # buying
 
-    async def claim(self, lane: str, most: int) -> list[Task]:
+    async def claim(self, pool: str, most: int) -> list[Task]:
         """Take up to `most` tasks, in the manifest's order; they are `doing` from now on."""
 
         def work(db: sqlite3.Connection) -> list[Task]:
             rows = db.execute(
-                "UPDATE tasks SET state = 'doing' WHERE seq IN (SELECT seq FROM tasks WHERE lane = ? AND state = 'todo'"
+                "UPDATE tasks SET state = 'doing' WHERE seq IN (SELECT seq FROM tasks WHERE pool = ? AND state = 'todo'"
                 f" AND {self._scope} ORDER BY seq LIMIT ?) RETURNING seq",
-                (lane, most),
+                (pool, most),
             ).fetchall()
             return [self._task(db, seq) for (seq,) in sorted(rows)]
 
@@ -193,9 +193,9 @@ class Ledger:
             (seq,),
         ).fetchone()
         known = self._variant(db, variant)
-        counted = records.counted(db, seq) if replay else 0
+        counted, scope = records.counted(db, seq) if replay else (0, "")
         inputs = () if known.operation is Operation.GENERATE else records.inputs(db, seq)
-        return Task(key, known, prompt, sample, take, path, inputs, tokens, seq, tries, bool(replay), counted)
+        return Task(key, known, prompt, sample, take, path, inputs, tokens, seq, tries, bool(replay), counted, scope)
 
     def _variant(self, db: sqlite3.Connection, found: int) -> Variant:
         if found not in self._variants:
@@ -221,7 +221,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> Attempt:
             sent = records.now()
             purchase, since = records.purchase(db, task, sent, scope)
-            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, "", sent, since, engine)
+            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, "", sent, since, scope, engine)
             if task.replay and (since == sent or not attempt.remembered(lifetime)):
                 raise Forgotten
             db.execute(
@@ -271,7 +271,8 @@ class Ledger:
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
                 "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, iif(a.batch, '',"
-                " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)), a.engine"
+                " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)),"
+                " a.scope, a.engine"
                 " FROM attempts a LEFT JOIN batches c ON c.seq = a.batch WHERE a.state IN ('sending', 'accepted')"
                 " AND (c.state IS NULL OR c.state = 'over') ORDER BY a.seq"
             ).fetchall()

@@ -113,7 +113,7 @@ class Herald:
 
     def _environ(self) -> dict[str, str]:
         """What a command sees: all but the providers' keys."""
-        keys = {provider.api_key_env for provider in self.manifest.providers.values()}
+        keys = {lane.api_key_env for each in self.manifest.providers.values() for lane in (each, *each.lanes)}
         return {name: value for name, value in self.environ.items() if name not in keys}
 
 

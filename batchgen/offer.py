@@ -179,8 +179,8 @@ def _check_engine(manifest: Manifest, found: Survey) -> None:
 def _check_batches(manifest: Manifest, ledger: Path) -> None:
     """UsageError where a provider has batches of ours, and is said to take none."""
     with shelf.opened(ledger) as there:
-        lanes = there.batch_lanes()
-    for name in sorted(lanes & manifest.providers.keys()):
+        pools = there.batch_pools()
+    for name in sorted(pools & manifest.providers.keys()):
         if manifest.providers[name].batch is None:
             says = f"{name} has batches that are open, and the manifest does not say any more that it takes any"
             raise UsageError(f"{says}: put batch: {{}} back into its provider. Nothing was sent.")

@@ -117,11 +117,12 @@ def purchase(db: sqlite3.Connection, task: Task, sent: str, scope: str = "") -> 
     return str(last[1]), str(since)
 
 
-def counted(db: sqlite3.Connection, task: int) -> int:
-    """What the books already hold for a purchase of the task that is open, nano-dollars."""
-    sql = "SELECT coalesce(sum(cost_high), 0) FROM attempts WHERE task = ? AND state = 'unknown' AND batch IS NULL"
-    (found,) = db.execute(sql, (task,)).fetchone()
-    return int(found)
+def counted(db: sqlite3.Connection, task: int) -> tuple[int, str]:
+    """What the books already hold for a purchase of the task that is open, nano-dollars, and its scope."""
+    where = "task = ? AND state = 'unknown' AND batch IS NULL"
+    (found,) = db.execute(f"SELECT coalesce(sum(cost_high), 0) FROM attempts WHERE {where}", (task,)).fetchone()
+    told = db.execute(f"SELECT scope FROM attempts WHERE {where} ORDER BY seq DESC", (task,)).fetchone()
+    return int(found), told[0] if told else ""
 
 
 def relieve(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> Relief:

@@ -220,6 +220,8 @@ def _definitions() -> Iterator[tuple[str, Schema]]:
 def _parts() -> Iterator[tuple[str, Schema]]:
     """What both shapes of a provider that is described have in common."""
     parts = ProviderForm.model_json_schema()["$defs"]
+    key = _form(parts["KeyForm"], wording.KEY)
+    yield "key", {"anyOf": [key["properties"]["api_key_env"], {**key, "minProperties": 1}]}
     yield "price", {**_form(parts["Price"], wording.PRICE), "minProperties": 1}
     yield "parameter", _form(parts["Parameter"], wording.PARAMETER)
     yield "intake", _form(parts["Intake"], wording.INTAKE)
@@ -228,6 +230,7 @@ def _parts() -> Iterator[tuple[str, Schema]]:
 
 
 _PARTS: Mapping[str, Schema] = {
+    "keys": {"items": _ref("provider.key")},
     "price": {"anyOf": [_ref("provider.price")]},
     "models": {"additionalProperties": _ref("model")},
     "edit": {"anyOf": [_ref("provider.intake")]},
@@ -250,7 +253,9 @@ def _own() -> Schema:
     real = sorted(name for name, provider in catalog.providers().items() if not provider.pretend)
     name = {**NAME, "not": {"enum": [*catalog.providers()]}}
     sections = {**_PARTS, "name": name, "dialect": {"enum": real}}
-    return {**_form(ProviderForm.model_json_schema(), wording.PROVIDER, sections), "title": "a host of your own"}
+    form = _form(ProviderForm.model_json_schema(), wording.PROVIDER, sections)
+    homes = [{"required": ["base_url"]}, {"required": ["name", "keys"]}]
+    return {**form, "required": ["dialect"], "anyOf": homes, "title": "a host of your own"}
 
 
 def _models() -> list[str]:

@@ -63,7 +63,7 @@ CREATE TABLE variants (           -- all of a request but its prompt and files
 CREATE TABLE tasks (
   seq INTEGER PRIMARY KEY,
   key TEXT NOT NULL,
-  lane TEXT NOT NULL,
+  pool TEXT NOT NULL,             -- the provider, by any of its keys
   variant INTEGER NOT NULL REFERENCES variants,
   prompt INTEGER NOT NULL REFERENCES prompts,
   sample INTEGER NOT NULL,
@@ -79,7 +79,7 @@ CREATE TABLE tasks (
 -- A key is a hash of its prompt too, so that it is unique by itself. Beside the prompt it has its place in the index
 -- near those that were added with it: by itself each would touch a page of its own.
 CREATE UNIQUE INDEX tasks_key ON tasks (prompt, key);
-CREATE INDEX tasks_todo ON tasks (lane, seq) WHERE state = 'todo' AND wanted = 'yes';
+CREATE INDEX tasks_todo ON tasks (pool, seq) WHERE state = 'todo' AND wanted = 'yes';
 
 CREATE TABLE inputs (             -- images to edit and masks, as the plan found them
   id INTEGER PRIMARY KEY,

@@ -13,6 +13,10 @@ from batchgen.task import Mark, TaskState, Variant
 
 _IN_BATCHES = "batch IS NOT NULL AND state IN ('sending', 'accepted')"
 _AWAY = f"SELECT task FROM attempts WHERE {_IN_BATCHES}"
+_BATCHED = (
+    "SELECT t.pool FROM batches b JOIN tasks t ON t.seq = (SELECT task FROM attempts WHERE batch = b.seq LIMIT 1)"
+)
+"""The providers of batches; all tasks of one are the same's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,9 @@ class Shelf:
         """The seqs of tasks that are in open batches."""
         return frozenset(row[0] for row in self.db.execute(_AWAY))
 
-    def batch_lanes(self) -> set[str]:
+    def batch_pools(self) -> set[str]:
         """The providers that have batches which are not over."""
-        return {row[0] for row in self.db.execute("SELECT DISTINCT lane FROM batches WHERE state <> 'over'")}
+        return {row[0] for row in self.db.execute(f"{_BATCHED} WHERE b.state <> 'over'")}
 
     def handed_over(self) -> int:
         """What open batches may cost at most; nano-dollars."""
@@ -128,11 +132,11 @@ class Shelf:
         variants = self.variants()
         return [Experience(variants[row[0]], *row[1:]) for row in self.db.execute(sql).fetchall()]
 
-    def open_lanes(self) -> set[str]:
+    def open_pools(self) -> set[str]:
         """The providers that are still owed an answer, or hold one, or a batch or a file of ours."""
         sql = (
-            "SELECT lane FROM attempts WHERE state IN ('sending', 'accepted')"
-            " UNION SELECT lane FROM batches WHERE state <> 'over' OR EXISTS (SELECT 1 FROM uploads)"
+            "SELECT t.pool FROM attempts a JOIN tasks t ON t.seq = a.task WHERE a.state IN ('sending', 'accepted')"
+            f" UNION {_BATCHED} WHERE b.state <> 'over' OR EXISTS (SELECT 1 FROM uploads)"
         )
         return {row[0] for row in self.db.execute(sql)}
 

@@ -42,6 +42,7 @@ _TEXT = {"type": SCALAR}
 _WORD = {"type": ["string", "number"]}
 _CONDITIONS = {"additionalProperties": {"type": "array", "items": _WORD}}
 _DURATION = spelled(_TIME, "A time such as 90s, 10m or 1h", "number", exclusiveMinimum=0, maximum=86_400)
+_ADDRESS = spelled(_URL, "Looks like https://host/v1: no user name, no query")
 _UNTIL = spelled(_CLOCK, 'A time such as "07:00" or "2026-11-22 07:00"', "integer", minimum=0, maximum=86_399)  # 7:00
 _PER_MINUTE = spelled("[0-9]{1,18}", "A whole number", "integer", minimum=1, maximum=RATE_MOST)
 _RATES = {
@@ -66,9 +67,10 @@ MORE: Mapping[str, Mapping[str, Schema]] = {
         },
     },
     "RefinedForm": _ENTRY,
+    "KeyForm": {"base_url": _ADDRESS},
     "ProviderForm": {
         **_ENTRY,
-        "base_url": spelled(_URL, "Looks like https://host/v1: no user name, no query"),
+        "base_url": _ADDRESS,
         "query": {"additionalProperties": {"type": "string"}},
     },
     "Price": {field.name: _RATE for field in fields(Price)},

@@ -129,8 +129,9 @@ class Helm:
         return {key: dial.shown(self) for key, dial in DIALS.items()}
 
     def widen(self, most: int) -> None:
-        """So many requests at a time at each provider, as far as files may be open."""
-        width = disk.open_files(FILES * most) // FILES
+        """So many requests at a time in each lane, as far as files may be open."""
+        lanes = len(self.lanes)
+        width = max(1, disk.open_files(FILES * most * lanes) // (FILES * lanes))
         if width < most:
             log.warning("only %d requests at a time: raise ulimit -n", width)
         for lane in self.lanes:
@@ -143,7 +144,7 @@ class Helm:
             lane.recheck()
 
     def slow(self, kind: str, rates: Mapping[str, int]) -> None:
-        """So many a minute at the providers that are named."""
+        """So many a minute in the lanes, or at the providers, that are named."""
         for lane in self.lanes:
             if per_minute := rate(rates, lane.provider):
                 lane.give(kind, per_minute)

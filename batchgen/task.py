@@ -126,6 +126,7 @@ class Task:
     tries: int = 0  # attempts used up so far
     replay: bool = False  # to be sent again only while the provider remembers the key of its purchase
     counted: int = 0  # what the books hold for that purchase, nano-dollars
+    scope: str = ""  # who knows its key: the same host, asked by the same account
     replaces: tuple[Mark, ...] = ()
 
     @property
@@ -147,7 +148,8 @@ class Attempt:
 
     `cost_high` is the most it can cost, in nano-dollars; None where no price is known. `handle` is the name under which
     the provider holds what was bought, where it gave one. `sent` is when it was sent, `since` when the purchase first
-    was ("" of a line of a batch, which bears no key); UTC, as the ledger writes it. `engine` is who makes it.
+    was ("" of a line of a batch, which bears no key); UTC, as the ledger writes it. `scope` is who was told that key,
+    `engine` who makes it.
     """
 
     id: str
@@ -158,6 +160,7 @@ class Attempt:
     handle: str = ""
     sent: str = ""
     since: str = ""
+    scope: str = ""
     engine: str = ""
 
     def remembered(self, lifetime: float, at: str = "") -> bool:

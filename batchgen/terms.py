@@ -46,9 +46,11 @@ class Limits:
 
 
 def rate(rates: Mapping[str, int], provider: Provider) -> float:
-    """Which of them, by provider's name, is that provider's; that under "" is everybody's. 0: none."""
-    names = provider.name, provider.identity, provider.identity.removeprefix("sandbox:"), ""
-    return float(next((rates[name] for name in names if name in rates), 0))
+    """Which of them, by the name of its lane or its own, is that provider's; that under "" is everybody's. 0: none."""
+    own = f"{provider.name}/{provider.label}"
+    names = provider.lane, provider.lane.removeprefix("sandbox:"), own, provider.name
+    whole = provider.identity, provider.identity.removeprefix("sandbox:"), ""
+    return float(next((rates[name] for name in (*names, *whole) if name in rates), 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import anyio
 
 from batchgen.pace import Draw
 
+ONE = Draw()
+
 
 class Stopped(Exception):
     """The lane takes no new request: somebody asked it to drain, or it is blocked."""
@@ -17,9 +19,13 @@ class Again(Exception):
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """Somebody's place in the queue before a lane, and what will be drawn from its limits."""
+    """Somebody's place in the queue before a lane, and what will be drawn from its limits.
+
+    `task` is the key of one that may as well be served elsewhere, else "".
+    """
 
     draw: Draw
+    task: str = ""
     come: anyio.Event = field(default_factory=anyio.Event)
     admitted: bool = False
     again: bool = False

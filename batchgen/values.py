@@ -70,6 +70,13 @@ def store(value: str) -> str:
     return found[0]
 
 
+def keys(value: object) -> object:
+    """Of more than one key: the name of a variable, or a mapping of what is different."""
+    if not isinstance(value, list):
+        raise ValueError("must be a list: [OPENAI_KEY_A, OPENAI_KEY_B], names of environment variables")
+    return [{"api_key_env": each} if isinstance(each, str) else each for each in value]
+
+
 def dialect(value: str) -> str:
     known = sorted(name for name, provider in catalog.providers().items() if not provider.pretend)
     if value not in known:

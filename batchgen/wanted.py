@@ -164,7 +164,7 @@ class Wanted:
         for at in range(0, len(rows), ROWS):  # many at a time: between two of them other threads would have their turn
             some = rows[at : at + ROWS]
             done = db.execute(
-                "INSERT OR IGNORE INTO tasks (key, lane, variant, prompt, sample, take, path, input_tokens)"
+                "INSERT OR IGNORE INTO tasks (key, pool, variant, prompt, sample, take, path, input_tokens)"
                 f" VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * len(some))}",
                 [*chain.from_iterable(some)],
             )

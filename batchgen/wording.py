@@ -40,6 +40,7 @@ PROVIDER: Says = {
     "dialect": "The provider of the catalog that it speaks like.",
     "base_url": "Where it is, such as https://host/v1; a host that is not in the catalog needs --trust-host.",
     "api_key_env": "The environment variable that holds its key. Left out: it is asked without a key.",
+    "keys": "Several keys or regions as one: names of variables, or what differs. Each goes at its own pace.",
     "key_header": "The header that brings the key. Left out: as the one that it speaks like, often authorization.",
     "query": "What stands behind the ? of every request, by name, such as api-version.",
     "generate": "The path of generations, below base_url. Left out: as the one that it speaks like.",
@@ -54,6 +55,10 @@ PROVIDER: Says = {
     "batch": "Its Batch API, with what is known of that; {} for one like OpenAI's. Left out: as the catalog says.",
     "parameters": "Request parameters that it takes beside those of the catalog, or in another way, by name.",
     "rules": "What it does not take together, beside the rules of the catalog.",
+}
+KEY: Says = {
+    "api_key_env": "The environment variable that holds this key. Left out: the provider's.",
+    "base_url": "Where this key goes, or this host without a key. Left out: the provider's.",
 }
 REFINED: Says = {**PROVIDER, "name": "A provider of the catalog, of which you know more: its price, above all."}
 PRICE: Says = {

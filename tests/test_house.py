@@ -39,7 +39,7 @@ engines.batched  forecast     enqueue      engines.remote
 engines.local    engines.ray
 engines.pool
 progress       schedule     lessons
-desk
+desk           engines.queue
 clerk          collect       sizing
 counter
 buyer
@@ -49,7 +49,7 @@ hand
 compare
 lane       expand        causes        hold
 purse      paths         settle
-supply
+supply     slot    remedy
 attempt    rows          ledger    receipt        dialects   dataset    charts   thumbs
 manifest   schema        wanted        decide        shelf         troubles    adopt    album
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations
@@ -58,8 +58,8 @@ batch      results
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
 pour       control       target
 dialects.base  endpoint  parameters    body          spelling
-form       sizes         inputs        links         variables   reconcile  keys   throttle  sums  turn  listing
-values     pace   place
+form       sizes         inputs        links         variables   reconcile   throttle  sums  turn  listing
+values     pace   place         keys
 catalog    problems      folder        readers     statement         quota     columns   splits   store
 sieve      provenance   objects
 document   gate          wire          disk          records       commit      books     pretend   bucket   tallies

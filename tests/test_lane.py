@@ -17,6 +17,7 @@ from batchgen.catalog import Price, Provider
 from batchgen.client import Access
 from batchgen.dialects import openai
 from batchgen.engines import local, pool
+from batchgen.engines.queue import Queue
 from batchgen.errors import Blocked
 from batchgen.finisher import Finisher
 from batchgen.lane import Lane
@@ -252,7 +253,9 @@ async def drained(folder: Path, url: str, budget: int) -> bool:
         with anyio.move_on_after(2) as scope:
             async with anyio.create_task_group() as tasks:
                 supply = Supply()
-                tasks.start_soon(pool.drive, [local.Local(buyer, [one], supply)], [], [], supply)
+                tasks.start_soon(
+                    pool.drive, [local.Local(buyer, [one], supply, Queue(books, one.name, [one]))], [], [], supply
+                )
                 await anyio.sleep(0.2)
                 one.drain()
     return not scope.cancelled_caught

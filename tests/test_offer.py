@@ -465,7 +465,7 @@ def two(world: World, **bad: object) -> dict[str, Any]:
 
 
 def lanes(world: World) -> dict[tuple[str, str], int]:
-    rows = world.rows("SELECT lane, state, count(*) FROM tasks WHERE wanted = 'yes' GROUP BY lane, state")
+    rows = world.rows("SELECT pool, state, count(*) FROM tasks WHERE wanted = 'yes' GROUP BY pool, state")
     return {(lane, state): count for lane, state, count in rows}
 
 

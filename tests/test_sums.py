@@ -106,7 +106,7 @@ def write(path: Path, night: Night) -> None:
             db.execute("INSERT INTO variants VALUES (?, ?, ?, ?, ?, ?)", values)
         for at, task in enumerate(night.tasks):
             db.execute(
-                "INSERT INTO tasks (seq, key, lane, variant, prompt, sample, take, path, state, wanted)"
+                "INSERT INTO tasks (seq, key, pool, variant, prompt, sample, take, path, state, wanted)"
                 " VALUES (?, ?, 'openai', ?, 1, 1, 1, '', ?, ?)",
                 (at * APART, f"{at}", task.variant, task.state, task.wanted),
             )

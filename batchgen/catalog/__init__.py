@@ -155,13 +155,23 @@ class Model:
 
 
 @checked(frozen=True, slots=True, config=STRICT)
+class Key:
+    """One of several keys or regions: its name ("": what the provider is by itself), variable and base URL."""
+
+    label: str = ""
+    api_key_env: str = ""
+    base_url: str = ""
+
+
+@checked(frozen=True, slots=True, config=STRICT)
 class Provider:
     """A host that sells images. `identity` enters a task's key: the name, with the origin where that is not ours.
 
     `dialect` is the module that speaks to it, `like` the catalog's entry that it takes its words from. `charges` says
     that its answers name their price. `send` are transport parameters that go along unless the manifest sets them;
     `links` are the hosts that images are fetched from, beside its own (*.host: those below it; *: any public one), and
-    `trusted` those that the user vouches for, wherever they lie.
+    `trusted` those that the user vouches for, wherever they lie. `keys` are more than one to buy with, `label` is which
+    of them one of its `lanes` is.
     """
 
     dialect: str
@@ -175,6 +185,8 @@ class Provider:
     base_path: str = ""
     api_key_env: str = ""
     key_optional: bool = False
+    keys: tuple[Key, ...] = ()
+    label: str = ""
     key_header: str = "authorization"
     headers: Mapping[str, str] = Field(default_factory=dict)
     headers_env: Mapping[str, str] = Field(default_factory=dict)
@@ -202,6 +214,21 @@ class Provider:
     @property
     def host(self) -> str:
         return urlsplit(self.base_url).hostname or ""
+
+    @property
+    def lane(self) -> str:
+        """What is asked by one key at one host, with a pace of its own."""
+        return f"{self.identity}/{self.label}" if self.label else self.identity
+
+    @property
+    def lanes(self) -> "tuple[Provider, ...]":
+        """The same provider, by each of its keys or regions."""
+        return tuple(
+            replace(
+                self, keys=(), label=each.label, api_key_env=each.api_key_env, base_url=each.base_url or self.base_url
+            )
+            for each in self.keys
+        ) or (self,)
 
     @property
     def played(self) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from batchgen.batch import Batch
+from batchgen.desk import Desk
 from batchgen.engines.local import Local
 from batchgen.purse import Exhausted
 
@@ -28,13 +30,13 @@ class Batched(Local):
             if self.buyer.deadline.due(lane.name, time.time()):
                 lane.drain()  # the provider goes on, and the next run collects
                 raise Exhausted(self.buyer.deadline.name)
-            back, more, away = self.back, self.supply.more, self.away
+            back, more, away = self.queue.back, self.supply.more, self.queue.away
             if self.supply.open:
                 await more.wait()
             elif keyed:  # once: no batch leaves any
                 await self.desk.hold_keyed()
                 keyed = False
-            elif not lane.paused and (batch := await self.desk.draft()):
+            elif not lane.paused and (batch := await self._draft(self.desk)):
                 self.take_up(tasks, self.desk.follow, batch)
             elif away or lane.paused:
                 await self._wait(back)
@@ -45,6 +47,14 @@ class Batched(Local):
             await self._left()  # nothing is bought both ways
             await super().feed(tasks)
         await self._left()
+
+    async def _draft(self, desk: Desk) -> Batch | None:
+        """What it claims and does not take goes back to the queue: none of the lanes is through as long as it lasts."""
+        self.queue.away += 1
+        try:
+            return await desk.draft()
+        finally:
+            self.queue.away -= 1
 
     async def _wait(self, back: anyio.Event) -> None:
         """Until a batch is over, or it is time to look again."""
@@ -60,5 +70,5 @@ class Batched(Local):
         return self._ends is not None and time.time() >= self._ends
 
     async def _left(self) -> None:
-        while self.away:
-            await self.back.wait()
+        while self.queue.away:
+            await self.queue.back.wait()

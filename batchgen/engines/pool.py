@@ -1,6 +1,6 @@
 """What engines share: the errands of a lane, those of an earlier run among them, and what becomes of one that fails."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import anyio
@@ -9,9 +9,9 @@ import anyio.abc
 from batchgen.batch import Batch
 from batchgen.buyer import Buyer
 from batchgen.desk import Desk
+from batchgen.engines.queue import Queue
 from batchgen.lane import Lane
 from batchgen.purse import Exhausted
-from batchgen.receipt import ENGINE
 from batchgen.supply import Supply
 from batchgen.task import Attempt
 from batchgen.turn import Stopped
@@ -30,7 +30,7 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
     known = {pool.buyer.lane.name: pool for pool in pools}
     async with anyio.create_task_group() as tasks:
         for attempt in resumed:
-            pool = known.get(attempt.lane) or _any(known, attempt)
+            pool = known.get(attempt.lane) or _heir(pools, attempt)
             if pool:
                 pool.take_up(tasks, pool.buyer.finish, attempt, fetches=True)
         for batch in batches:
@@ -44,6 +44,8 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
         for pool in pools:
             tasks.start_soon(pool.work, pool.feed, tasks)
     for pool in pools:
+        await pool.queue.release()
+    for pool in pools:
         if pool.desk:  # all are through with what they share
             await pool.work(Desk.tidy, pool.desk)
     for pool in pools:
@@ -52,24 +54,30 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
     return next((pool.cap for pool in pools if pool.cap), "")
 
 
-def _any(pools: Mapping[str, "Pool"], attempt: Attempt) -> "Pool | None":
-    """Who finishes an attempt of a provider that the manifest no longer has: nobody, where an answer must be read."""
-    pool = next(iter(pools.values()))
-    return (
-        None if attempt.handle or attempt.engine == ENGINE or pool.buyer.lane.bench.spool.holds(attempt.id, 1) else pool
-    )
+def _heir(pools: Sequence["Pool"], attempt: Attempt) -> "Pool | None":
+    """Who finishes an attempt of a lane that the manifest no longer has.
+
+    The same account under another name; or another lane of the provider, where nothing must be asked for. Where it is
+    the provider that is gone: nobody, if an answer must be read.
+    """
+    kin = [pool for pool in pools if pool.queue.name == attempt.task.variant.provider]
+    if attempt.handle:
+        return next((pool for pool in kin if attempt.scope and pool.buyer.lane.scope == attempt.scope), None)
+    answered = attempt.engine == ENGINE or pools[0].buyer.lane.bench.spool.holds(attempt.id, 1)
+    return next(iter(kin), None if answered else pools[0])
 
 
 class Pool:
     """The errands of a lane. `desk` has its batches, where its provider takes any."""
 
-    def __init__(self, buyer: Buyer, lanes: Sequence[Lane], supply: Supply, desk: Desk | None = None) -> None:
+    def __init__(
+        self, buyer: Buyer, lanes: Sequence[Lane], supply: Supply, queue: Queue, desk: Desk | None = None
+    ) -> None:
         self.buyer = buyer
         self.desk = desk
         self.supply = supply
-        self.back = anyio.Event()  # when an errand that was taken up is over: its tasks may be queued again
-        self.away = 0  # errands that were taken up
-        self._fetching = 0  # attempts of an earlier run among them
+        self.queue = queue
+        self._fetching = 0  # attempts of an earlier run that are on their way
         self._lanes = lanes
         self.cap = ""
         self.error: BaseException | None = None
@@ -81,13 +89,13 @@ class Pool:
     async def alone(self) -> None:
         """Wait until no attempt of an earlier run is on its way."""
         while self._fetching:
-            await self.back.wait()
+            await self.queue.back.wait()
 
     def take_up(
         self, tasks: anyio.abc.TaskGroup, errand: Callable[[T], Awaitable[None]], what: T, fetches: bool = False
     ) -> None:
         """Begin an errand after which tasks may be queued again."""
-        self.away += 1
+        self.queue.leave()
         self._fetching += fetches
         tasks.start_soon(self._taken_up, errand, what, fetches)
 
@@ -95,10 +103,8 @@ class Pool:
         try:
             await self.work(errand, what)
         finally:
-            self.away -= 1
             self._fetching -= fetches
-            self.back.set()
-            self.back = anyio.Event()
+            self.queue.come_back()
 
     async def work(self, errand: Callable[[T], Awaitable[None]], what: T) -> None:
         """Run one errand, or feed them; what goes wrong stops the lanes, and no other errand."""

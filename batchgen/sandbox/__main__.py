@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.sandbox import batch_faults, faults, files, paint, rate
+from batchgen.sandbox import accounts, batch_faults, faults, files, paint, rate
+from batchgen.sandbox.accounts import Accounts
 from batchgen.sandbox.batch_pages import Desk
 from batchgen.sandbox.batch_run import Pace
 from batchgen.sandbox.batches import Batches, Queue
@@ -67,6 +68,7 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
         uploads=_uploads(options),
         latency=Latency(options.latency, options.latency_jitter, options.seed),
         bucket=Bucket(ipm, burst, later=rate.later(options.ipm_later)) if ipm else None,
+        accounts=Accounts(accounts.limits(options.key_ipm), accounts.ends(options.key_ends)),
         retry_after_header=options.retry_after_header,
         tells=options.tell_limits,
         any_model=options.any_model,
@@ -150,6 +152,9 @@ def _add_books(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ipm-later", default="", metavar="SECONDS=N,…", help="other limits, so long after the first request"
     )
+    group.add_argument("--key-ipm", default="", metavar="KEY=N,…", help="images a minute of some keys")
+    ends = f"keys that are taken no more after N requests: {', '.join(accounts.ENDS)}"
+    group.add_argument("--key-ends", default="", metavar="KEY=N:FAULT,…", help=ends)
     group.add_argument("--retry-after-header", action="store_true", help="say it in a header too when the limit is hit")
     tells = ("headers", "words", "nothing")
     group.add_argument("--tell-limits", choices=tells, default="headers", help="in headers too, or in 429s, or nowhere")

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
 from batchgen.sandbox import body, stream, tokens
+from batchgen.sandbox.accounts import Accounts
 from batchgen.sandbox.bill import Bill, Charge
 from batchgen.sandbox.delivery import Wire
 from batchgen.sandbox.dialect import Dialect, Operation, Sale, respond
@@ -49,6 +50,7 @@ class Studio:
     files: Files
     latency: Latency
     bucket: Bucket | None = None
+    accounts: Accounts = field(default_factory=Accounts)
     retry_after_header: bool = False
     tells: str = "headers"  # where its limit is told: in headers too, in the words of a 429 alone, or nowhere
     any_model: bool = False
@@ -114,11 +116,13 @@ class Counter:
         name = self.studio.plan(asked.ordinal)
         fault = FAULTS[name]
         try:
+            if ended := self.studio.accounts.ended(asked):
+                raise Refused(self.dialect.declined(ended, asked, order))
             if not fault.billed and fault.instead:
                 return fault, fault.instead(asked)
             if not fault.billed:
                 raise Refused(self.dialect.declined(name, asked, order))
-            self._admit(order)
+            self._admit(asked, order)
             answer = await self._sell(wire, asked, order, fault)
             if fault.breaks:
                 raise Refused(self.dialect.declined("500", asked, order))
@@ -127,9 +131,9 @@ class Counter:
             fault, answer = FAULTS["ok"], self._refusal(no, asked)
         return fault, stream.finished(order, answer) if wire.begun else answer
 
-    def _admit(self, order: Order) -> None:
+    def _admit(self, asked: Asked, order: Order) -> None:
         """Refuses what comes too fast and what is unsafe."""
-        bucket = self.studio.bucket
+        bucket = self.studio.accounts.bucket(asked, self.studio.bucket)
         wait = bucket.take(order.n) if bucket else 0.0
         if bucket and wait:
             problem = self.dialect.too_fast(order, bucket, wait)
@@ -208,7 +212,8 @@ class Counter:
         return replace(answer, headers={**answer.headers, **self._signature(asked)})
 
     def _signature(self, asked: Asked) -> dict[str, str]:
-        bucket = self.studio.bucket if self.studio.tells == "headers" else None
+        known = self.studio.accounts.bucket(asked, self.studio.bucket)
+        bucket = known if self.studio.tells == "headers" else None
         return self.dialect.headers(asked, bucket, time.perf_counter() - asked.at)
 
 

@@ -21,7 +21,7 @@ BEGIN;
 INSERT INTO attempts (id, task, run, purchase, lane, engine, state, images, cost_low, cost_high, sent_at, ended_at,
   status, request_id, input_text_tokens, input_image_tokens, cached_text_tokens, cached_image_tokens,
   output_image_tokens, output_text_tokens, total_tokens)
-SELECT lower(hex(randomblob(16))), seq, 1, lower(hex(randomblob(16))), lane, 'local', 'paid', 1, 5955000, 5955000,
+SELECT lower(hex(randomblob(16))), seq, 1, lower(hex(randomblob(16))), pool, 'local', 'paid', 1, 5955000, 5955000,
   '2026-11-20T22:00:00.000Z', '2026-11-20T22:00:20.000Z', 200, 'req_' || lower(hex(randomblob(16))), 15, 0, 0, 0,
   196, 0, 211 FROM tasks;
 INSERT INTO images (task, attempt, idx, state, path, sha256, bytes, format, width, height, note, revised_prompt)
