@@ -14,6 +14,11 @@ class Ended:
     exit_code: int
     reason: str
 
+    @property
+    def cause(self) -> str:
+        """The reason alone, without what else should be known."""
+        return self.reason.partition("; ")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -32,13 +37,15 @@ class Left:
         return f"{says}: run again to collect, batchgen set RUN cancelled=true ends them"
 
 
-def conclude(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left = Left(), aside: str = "") -> Ended:
+def conclude(
+    states: Mapping[TaskState, int], cap: str, blocked: str, left: Left = Left(), aside: Sequence[str] = ()
+) -> Ended:
     """The exit code and its reason; where several are true, the most urgent.
 
-    `aside` is what is blocked though others have done its work: a person should know.
+    `aside` are lanes that are blocked, though others have done their work: a person should know.
     """
     ended = _concluded(states, cap, blocked, left)
-    return Ended(ended.exit_code, f"{ended.reason}; blocked: {aside}") if aside else ended
+    return Ended(ended.exit_code, f"{ended.reason}; blocked: {', '.join(aside)}") if aside else ended
 
 
 def _concluded(states: Mapping[TaskState, int], cap: str, blocked: str, left: Left) -> Ended:

@@ -183,8 +183,11 @@ class Job:
             owed = lacking - {lane.name for lane in lanes}
             left = Left(sorted(owed), self._supply.short, len(open_), sum(each.tasks for each in open_))
             states = await books.states()
-            blocked, aside = self._blocked(lanes, bool(cap) or not (states[TaskState.TODO] or states[TaskState.DOING]))
-            self.ended = ended = conclude(states, cap, blocked, left, aside)
+            free = bool(cap) or not (states[TaskState.TODO] or states[TaskState.DOING])
+            aside = self._aside(lanes, free or self.progress.draining)
+            await self._keep(books, lanes, aside)
+            blocked = [lane.plight for lane in lanes if lane.blocked and not aside]
+            self.ended = ended = conclude(states, cap, "; ".join(blocked), left, [lane.name for lane in aside])
         except BatchgenError as error:
             ended = Ended(error.exit_code, str(error))
             raise
@@ -201,19 +204,22 @@ class Job:
             await self._herald.end(ended.exit_code, ended.reason)
         return ended
 
-    def _blocked(self, lanes: Sequence[Lane], free: bool) -> tuple[str, str]:
-        """Which lanes want a person: where that ends the run, and where the others of a provider have gone on.
+    def _aside(self, lanes: Sequence[Lane], free: bool) -> list[Lane]:
+        """Those that are blocked and need not end the run: others of their providers went on, and all is done.
 
-        `free`: nothing is left that one of them alone could do.
+        `free`: or what is left has another cause.
         """
-        plights = "; ".join(lane.plight for lane in lanes if lane.blocked)
-        alive = {lane.pool for lane in lanes if not lane.blocked}
-        spared = all(lane.pool in alive for lane in lanes if lane.blocked)
-        return ("", plights) if spared and (free or self.progress.draining) else (plights, "")
+        blocked, alive = [each for each in lanes if each.blocked], {each.pool for each in lanes if not each.blocked}
+        return blocked if free and all(each.pool in alive for each in blocked) else []
+
+    async def _keep(self, books: Ledger, lanes: Sequence[Lane], aside: Sequence[Lane] = ()) -> None:
+        """Write down who is asked, and who buys no more."""
+        await books.keep_lanes([(each.name, each.pool, each.account, each.plight * (each in aside)) for each in lanes])
 
     async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool, images: Store) -> str:
         """Recover, enqueue, buy; returns the cap that was reached, or ""."""
         resumed = await self._recover(books, spool, images)
+        await self._keep(books, lanes)
         order = self._order
         await enqueue(books, order.manifest, order.plan.survey, order.reopen, self._supply)
         self.progress.states = await self._states(books)

@@ -120,6 +120,15 @@ class Ledger:
         sql = "SELECT kind, per_minute, source FROM quotas WHERE scope = ?"
         return await self._write(lambda db: [Learned(*row) for row in db.execute(sql, (scope,)).fetchall()])
 
+    async def keep_lanes(self, lanes: Sequence[tuple[str, str, str, str]]) -> None:
+        """Remember by which lanes providers are asked: name, provider, account, and why it is blocked."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE lanes SET blocked = ''")
+            db.executemany("INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?)", lanes)
+
+        await self._write(work)
+
     async def learn(self, scope: str, lane: str, learned: Sequence[Learned]) -> None:
         """Remember all that is known of an account's limits now."""
 
@@ -221,7 +230,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> Attempt:
             sent = records.now()
             purchase, since = records.purchase(db, task, sent, scope)
-            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, "", sent, since, scope, engine)
+            attempt = Attempt(uuid.uuid4().hex, task, purchase, lane, cost_high, "", sent, since, engine=engine)
             if task.replay and (since == sent or not attempt.remembered(lifetime)):
                 raise Forgotten
             db.execute(
@@ -272,7 +281,7 @@ class Ledger:
             rows = db.execute(
                 "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, iif(a.batch, '',"
                 " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)),"
-                " a.scope, a.engine"
+                " coalesce((SELECT account FROM lanes WHERE name = a.lane), ''), a.engine"
                 " FROM attempts a LEFT JOIN batches c ON c.seq = a.batch WHERE a.state IN ('sending', 'accepted')"
                 " AND (c.state IS NULL OR c.state = 'over') ORDER BY a.seq"
             ).fetchall()

@@ -27,7 +27,10 @@ OVER = frozenset({TaskState.DONE, TaskState.REFUSED, TaskState.FAILED, TaskState
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """So many tasks of a provider wait, and why; `until` is when the next is let through, in UTC, if that is known."""
+    """So many tasks of a lane wait, and why; `until` is when the next is let through, in UTC, if that is known.
+
+    None of them: the lane itself is blocked, and why.
+    """
 
     lane: str
     why: str
@@ -35,6 +38,8 @@ class Wait:
     until: str = ""
 
     def __str__(self) -> str:
+        if not self.tasks:
+            return f"blocked: {self.why}"
         then = f", until {self.until[11:19]} UTC" if self.until else ""
         return f"{self.tasks} wait: {self.why}{then}"
 
@@ -148,6 +153,8 @@ async def learn(progress: Progress, books: Ledger) -> None:
 
 
 def _waits(lane: Lane) -> Iterator[Wait]:
+    if lane.blocked:
+        yield Wait(lane.name, lane.plight.removeprefix(f"{lane.name}: "), 0)
     yield from (Wait(lane.name, why, count) for why, count in Counter(lane.waiting.values()).items())
     if lane.queued and (why := lane.gate.why or lane.slowness):
         yield Wait(lane.name, why, lane.queued, _clock(lane.gate.until))

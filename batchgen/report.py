@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import books, catalog, sums
-from batchgen.tallies import Money, Tallies
+from batchgen.tallies import LaneSum, Money, Tallies
 from batchgen.task import TaskState
 from batchgen.text import count
 
@@ -32,7 +32,8 @@ def build(ledger: Path) -> Object:
         tallies = sums.tallies(dbs)
         usage, groups = tallies.usage(), _groups(tallies, books.variants(dbs[0]))
         equal = _duplicates(*twins.result())
-        return {**_totals(dbs[0], tallies), "duplicates": equal, "usage": usage, "groups": groups}
+        lanes = [_lane(each) for each in sums.lanes(dbs[0])]
+        return {**_totals(dbs[0], tallies), "duplicates": equal, "usage": usage, "lanes": lanes, "groups": groups}
 
 
 def totals(ledger: Path) -> Object:
@@ -59,6 +60,7 @@ def _totals(db: books.Connection, tallies: Tallies) -> Object:
             "bytes": tallies.bytes(),
         },
         "attempts": _with_total(tallies.attempt_states()),
+        "blocked": sums.blocked(db),
         "cost": _cost(tallies.money(), tallies.spent_on(), books.models(db))
         | {
             "on_the_way": usd(tallies.on_the_way()[1]),
@@ -68,6 +70,13 @@ def _totals(db: books.Connection, tallies: Tallies) -> Object:
             "pretend": _pretend(books.lanes(db)) if tallies.attempts else False,
         },
     }
+
+
+def _lane(each: LaneSum) -> Object:
+    """What was bought by one key or region."""
+    low, high = usd(each.low), None if each.unpriced else usd(each.high)
+    told = {"lane": each.name, "provider": each.provider, "attempts": each.attempts, "answers": each.answers}
+    return {**told, "low": low, "high": high, "blocked": each.blocked}
 
 
 def _duplicates(images: int, contents: int, most: Sequence[books.Twins]) -> Object:
@@ -165,7 +174,9 @@ def summary(told: Object) -> list[str]:
         spent = cost["spent_on"]["dropped"] + cost["spent_on"]["replaced"]
     if gone and spent:
         lines.append(f"Not wanted    ${spent:,.4f}  of it went for {count(gone, 'task')} not wanted any more")
-    return lines
+    blocked = told["blocked"]
+    assert isinstance(blocked, list)
+    return [*lines, *(f"Blocked       {each}" for each in blocked)]
 
 
 def _equal(told: Object) -> list[str]:
@@ -214,6 +225,16 @@ def table(groups: Sequence[Mapping[str, object]], by: Sequence[str] = ()) -> Tab
         for i, column in enumerate(SUMS):
             row[i] = _plus(row[i], group[column])
     return Table((*names, *SUMS), tuple((*label, *map(_number, row)) for label, row in sums.items()))
+
+
+LANES = ("lane", "attempts", "answers", "low", "high")
+
+
+def lanes(told: Object) -> Table:
+    """What each of several keys or regions bought; no rows where there is but one."""
+    found = told["lanes"]
+    assert isinstance(found, list)
+    return Table(LANES, tuple(tuple(each[name] for name in LANES) for each in found))
 
 
 def narrow(table: Table) -> Table:

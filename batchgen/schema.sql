@@ -44,6 +44,13 @@ CREATE TABLE quotas (             -- what providers allow, as it was learned; ma
   PRIMARY KEY (scope, kind)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE lanes (              -- each key or region by which a provider was asked
+  name TEXT PRIMARY KEY,
+  pool TEXT NOT NULL,             -- the provider
+  account TEXT NOT NULL,          -- a hash of host and account: whose answers it can fetch
+  blocked TEXT NOT NULL DEFAULT ''  -- why it buys no more, where others of its provider have gone on
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE prompts (
   id INTEGER PRIMARY KEY,
   digest BLOB NOT NULL UNIQUE,

@@ -9,7 +9,7 @@ from operator import add
 from typing import TypeVar
 
 from batchgen.books import Connection
-from batchgen.tallies import AttemptTally, Engine, ImageTally, Price, Tallies, TaskTally, Wanted
+from batchgen.tallies import AttemptTally, Engine, ImageTally, LaneSum, Price, Tallies, TaskTally, Wanted
 from batchgen.task import AttemptState, ImageState, TaskState
 
 T = TypeVar("T")
@@ -104,6 +104,23 @@ def tallies(dbs: Sequence[Connection], by_variant: bool = True) -> Tallies:
     return Tallies(
         _told(TaskTally, OF_TASKS, found), _told(AttemptTally, OF_ATTEMPTS, found), _told(ImageTally, OF_IMAGES, found)
     )
+
+
+def lanes(db: Connection) -> list[LaneSum]:
+    """What each lane of the providers that have several was paid, with one look at every attempt; else nothing."""
+    several = "SELECT pool FROM lanes GROUP BY pool HAVING count(*) > 1"
+    known = db.execute(f"SELECT name, pool, blocked FROM lanes WHERE pool IN ({several}) ORDER BY name").fetchall()
+    sql = (
+        "SELECT lane, count(*), count(*) FILTER (WHERE state = 'paid'), coalesce(sum(cost_low), 0),"
+        " coalesce(sum(cost_high), 0), count(*) - count(cost_high) FROM attempts GROUP BY lane"
+    )
+    found = {row[0]: tuple(row)[1:] for row in db.execute(sql).fetchall()} if known else {}
+    return [LaneSum(name, pool, blocked, *found.get(name, (0, 0, 0, 0, 0))) for name, pool, blocked in known]
+
+
+def blocked(db: Connection) -> list[str]:
+    """Why a lane buys no more, where others of its provider have gone on."""
+    return [row[0] for row in db.execute("SELECT blocked FROM lanes WHERE blocked <> '' ORDER BY name").fetchall()]
 
 
 def _starts(db: Connection, sums: Sums, piece: int) -> range:

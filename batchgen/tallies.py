@@ -77,6 +77,20 @@ class ImageTally:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class LaneSum:
+    """What the attempts of one lane came to, nano-dollars, and why it is blocked if it is."""
+
+    name: str
+    provider: str
+    blocked: str
+    attempts: int
+    answers: int
+    low: int
+    high: int
+    unpriced: int
+
+
 T = TypeVar("T", TaskTally, AttemptTally, ImageTally)
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from conftest import Start
 from world import World, many
 
@@ -43,10 +44,16 @@ def test_one_key_dies_and_the_other_goes_on_to_the_end(bad: Start) -> None:
     assert lanes(world)[LANES[1]] == 5
     world.check_equal_to_the_bill()
     (reason,) = world.rows("SELECT reason FROM runs")[0]
-    assert "all done; blocked: pretend/POOL_KEY_B" in reason
-    assert "Put a key that it takes into POOL_KEY_B" in reason
-    assert "POOL_KEY_B" in ended.stderr
-    assert B not in reason
+    assert reason == "all done; blocked: pretend/POOL_KEY_B"
+    report = world.command("report", "otters")
+    for said in (ended.stderr, report.stdout, world.command("status", "otters").stdout):
+        assert "Blocked       pretend/POOL_KEY_B: Incorrect API key provided" in said
+        assert "Put a key that it takes into POOL_KEY_B" in said
+    assert "by lane" in report.stdout
+    (first, second) = json.loads(world.command("report", "otters", "--json").stdout)["lanes"]
+    assert (first["lane"], first["answers"], first["blocked"]) == (LANES[0], 35, "")
+    assert (second["lane"], second["answers"]) == (LANES[1], 5)
+    assert first["low"] + second["low"] == pytest.approx(world.billed() / 1e9)
 
 
 def test_both_keys_die_and_the_run_ends_blocked(bad: Start) -> None:

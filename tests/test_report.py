@@ -44,6 +44,8 @@ CONTRACT: dict[str, object] = {
         "engines": dict,
         "spent_on": dict.fromkeys(("kept", "replaced", "dropped", "unusable"), float),
     },
+    "blocked": list,
+    "lanes": list,
     "groups": list,
 }
 GROUP: dict[str, object] = {

@@ -146,11 +146,11 @@ def next_command(ended: Ended, wish: Wish, left: int = 0) -> str:
         case 4 if (until := wish.manifest.limits.until) and f"({until.text})" in ended.reason and not until.day:
             return f"{wish.again} goes on, until {until.text}"
         case 4:
-            return f"raise the limit ({ended.reason.removeprefix('stopped by ')}), then {wish.again}"
+            return f"raise the limit ({ended.cause.removeprefix('stopped by ')}), then {wish.again}"
         case 5:
             return f"mend that, then {wish.again}"
         case 3:
-            worst = next(name for name in (TaskState.HELD, TaskState.FAILED, TaskState.REFUSED) if name in ended.reason)
+            worst = next(name for name in (TaskState.HELD, TaskState.FAILED, TaskState.REFUSED) if name in ended.cause)
             if worst is TaskState.REFUSED:  # the same prompt would be refused again
                 table = f"batchgen report {run} --state refused --csv > refused.csv"
                 return f"{table}, change the prompts in it, then batchgen redo {run} --from refused.csv"

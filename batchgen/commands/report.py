@@ -73,6 +73,8 @@ def show(ledger: Path, by: str | None, as_json: bool, as_csv: bool) -> None:
         return
     title = f"{told['job']}, {report.moment(told['started_at'])} to {report.moment(told['ended_at'])}"
     tables.show(report.narrow(table), title, report.shares(table), SPARE)
+    if (lanes := report.lanes(told)).rows:
+        tables.show(lanes, "by lane", [], ())
     for line in report.summary(told):
         click.echo(clean(line))
 

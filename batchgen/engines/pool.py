@@ -62,7 +62,7 @@ def _heir(pools: Sequence["Pool"], attempt: Attempt) -> "Pool | None":
     """
     kin = [pool for pool in pools if pool.queue.name == attempt.task.variant.provider]
     if attempt.handle:
-        return next((pool for pool in kin if attempt.scope and pool.buyer.lane.scope == attempt.scope), None)
+        return next((pool for pool in kin if pool.buyer.lane.account == attempt.account), None)
     answered = attempt.engine == ENGINE or pools[0].buyer.lane.bench.spool.holds(attempt.id, 1)
     return next(iter(kin), None if answered else pools[0])
 
