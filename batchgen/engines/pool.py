@@ -12,6 +12,7 @@ from batchgen.desk import Desk
 from batchgen.engines.queue import Queue
 from batchgen.lane import Lane
 from batchgen.purse import Exhausted
+from batchgen.receipt import ENGINE
 from batchgen.supply import Supply
 from batchgen.task import Attempt
 from batchgen.turn import Stopped
