@@ -12,6 +12,7 @@ from . import machine
 from .batches import collecting, priced
 from .durable import durable
 from .enqueue import enqueue
+from .nodes import nodes
 from .plot import svg
 from .race import CPU, OURS, PROPER, RSS, STEADY, Course, Setting, race, ratio
 from .resume import SECONDS, resuming
@@ -67,6 +68,7 @@ UNASKED: Mapping[str, Callable[[Setting], Section]] = {  # only by name: each ta
     "sweep": sweep,
     "collecting": collecting,
     "priced": priced,
+    "nodes": nodes,
     "million": partial(resuming, "million", 1_000_000, (Target("report", SECONDS, most=2.0),)),
 }
 
