@@ -11,13 +11,14 @@ from typing import TypedDict, Unpack
 
 import anyio
 
-from batchgen import books, offer, readers, report
+from batchgen import books, offer, place, readers, report
 from batchgen.ending import Ended
 from batchgen.errors import ManifestError, UsageError, alone
 from batchgen.folder import Folder, beside, find
 from batchgen.forecast import Plan
 from batchgen.manifest import Setup, load, loads
 from batchgen.offer import Offer, Wish
+from batchgen.store import Directory, Store
 
 Job = str | PathLike[str] | Mapping[str, object]
 """A manifest: its file, or what would stand in it."""
@@ -46,7 +47,8 @@ class Options(TypedDict, total=False):
 class Image:
     """A saved image. `ids` are the user's names for its rows, `axes` what the job varies, `task` its task's key."""
 
-    path: Path
+    path: Path | str
+    """A file's path; a URL where it lies in a bucket."""
     prompt: str
     ids: tuple[str, ...]
     axes: Mapping[str, object]
@@ -76,9 +78,10 @@ class Ledger:
     def images(self) -> Iterator[Image]:
         """Every saved image that is still wanted, in the order they were made."""
         folder = Folder(self.folder)
+        store = place.images(folder)
         with books.reading(folder.ledger) as db:
             for row in books.wanted_images(db):
-                yield _image(folder, row)
+                yield _image(store, row)
 
     def attempts(self, state: str = "") -> Iterator[Mapping[str, object]]:
         """Every sending of every task, or those of one state, as the view v_attempts has them."""
@@ -241,10 +244,10 @@ async def _drained(offered: Offer, shields: list[anyio.CancelScope]) -> Ended:
     return ended[0] if ended else Ended(7, "told to leave at once")
 
 
-def _image(folder: Folder, row: books.Row) -> Image:
-    found = dict(row)
+def _image(store: Store, row: books.Row) -> Image:
+    found, where = dict(row), store.where(str(row["path"]))
     return Image(
-        path=folder.images / str(found["path"]),
+        path=Path(where) if isinstance(store, Directory) else where,
         prompt=str(found["prompt"]),
         ids=tuple(json.loads(str(found["ids"]))),
         axes=json.loads(str(found["axes"])),

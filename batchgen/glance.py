@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, TypeVar
 
-from batchgen import album, books, exhibit, offer, page, report, thumbs
+from batchgen import album, books, exhibit, offer, page, place, report, thumbs
 from batchgen.album import Choice, Picture, Strip
 from batchgen.errors import BatchgenError
 from batchgen.folder import Folder
@@ -17,6 +17,7 @@ from batchgen.manifest import Setup
 from batchgen.progress import Throttle, Wait
 from batchgen.report import Object, usd
 from batchgen.shelf import Shelf
+from batchgen.store import Store
 from batchgen.worker import Worker
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Glance:
     folder: Folder
     head: Fresh[Object] = field(init=False)
     totals: Fresh[Object] = field(init=False)
+    _images: Store | None = None
     _budgets: dict[object, int | None] = field(default_factory=dict)
     _drawing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(thumbs.THREADS))
 
@@ -123,6 +125,12 @@ class Glance:
         with books.reading(self.folder.ledger) as db:
             return album.picture(db, id)
 
+    @property
+    def images(self) -> Store:
+        """Where they lie, found out when the first one is asked for: there may be no ledger before."""
+        self._images = self._images or place.images(self.folder)
+        return self._images
+
     def thumbnail(self, picture: Picture) -> bytes:
         with self._drawing:
-            return thumbs.thumbnail(self.folder, picture)
+            return thumbs.thumbnail(self.folder, self.images, picture)

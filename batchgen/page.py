@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from batchgen import album, books, disk, exhibit, records, thumbs
+from batchgen import album, books, disk, exhibit, place, records, thumbs
 from batchgen.album import Choice, Mark, Picture
 from batchgen.books import Connection
 from batchgen.errors import UsageError
 from batchgen.folder import Folder
 from batchgen.report import Object
+from batchgen.store import Directory, Store
 
 STYLE = "page.css"
 SCRIPTS = ("dom.js", "source.js", "grid.js", "detail.js", "plots.js", "summary.js", "marks.js", "tools.js", "main.js")
@@ -38,6 +39,16 @@ class Written:
 
     images: int
     bare: int
+    embedded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The run that is shown: where its images lie, how many are equal, and whether their thumbnails are inside."""
+
+    folder: Folder
+    store: Store
+    twins: Mapping[str, int]
     embedded: bool
 
 
@@ -63,7 +74,10 @@ def asset(name: str) -> str:
 def write(folder: Folder, target: Path, tick: Callable[[int], object]) -> Written:
     """Put the page at `target`, whole; ticks with each block of images. UsageError where that is something else."""
     _check(folder, target)
-    _make_thumbnails(folder, tick)  # first, so that the one look at the ledger that all of the page comes from is short
+    store = place.images(folder)
+    _make_thumbnails(
+        folder, store, tick
+    )  # first, so that the one look at the ledger that all of the page comes from is short
     with books.reading(folder.ledger) as db:
         rows, tasks = album.count(db, WANTED)
         wanted, gone, twins = album.marks(db, WANTED), album.marks(db, GONE), album.twins(db)
@@ -79,14 +93,15 @@ def write(folder: Folder, target: Path, tick: Callable[[int], object]) -> Writte
             "blocks": len(every),
             "total": {"rows": rows, "tasks": tasks},
             "folder": _relative(folder.path, target),
+            "images": _relative(Path(store.path), target) if isinstance(store, Directory) else f"{store.url}/",
             "embedded": embedded,
         }
         with _whole(target) as out:
-            images, bare = _write(out, db, folder, head, every or [Block(0, WANTED, ())], twins)
+            images, bare = _write(out, db, Shown(folder, store, twins, embedded), head, every or [Block(0, WANTED, ())])
     return Written(images, bare, embedded)
 
 
-def _make_thumbnails(folder: Folder, tick: Callable[[int], object]) -> None:
+def _make_thumbnails(folder: Folder, store: Store, tick: Callable[[int], object]) -> None:
     last = 0
     while True:
         with books.reading(folder.ledger) as db:
@@ -94,18 +109,16 @@ def _make_thumbnails(folder: Folder, tick: Callable[[int], object]) -> None:
         if not pictures:
             return
         last = pictures[-1].id
-        tick(sum(1 for _ in thumbs.of_all(folder, pictures, thumbs.kept)))
+        tick(sum(1 for _ in thumbs.of_all(folder, store, pictures, thumbs.kept)))
 
 
-def _write(
-    out: Write, db: Connection, folder: Folder, head: Object, blocks: Sequence[Block], twins: Mapping[str, int]
-) -> tuple[int, int]:
+def _write(out: Write, db: Connection, run: Shown, head: Object, blocks: Sequence[Block]) -> tuple[int, int]:
     """All of it; how many images there are, and how many have no thumbnail."""
     before, after = _frame()
     out(before + _data("head", head))
     images = bare = 0
     for block in blocks:
-        shown, lacking = _write_block(out, db, folder, block, twins, bool(head["embedded"]))
+        shown, lacking = _write_block(out, db, run, block)
         images, bare = images + shown, bare + lacking
         if not block.number:  # what is shown first is shown before the rest is read
             out(_scripts())
@@ -158,24 +171,22 @@ def _blocks(marks: Sequence[Mark], choice: Choice, most: int, first: int = 0) ->
         yield Block(number, choice, marks[at : at + most])
 
 
-def _write_block(
-    out: Write, db: Connection, folder: Folder, block: Block, twins: Mapping[str, int], embedded: bool
-) -> tuple[int, int]:
+def _write_block(out: Write, db: Connection, run: Shown, block: Block) -> tuple[int, int]:
     """The rows, their thumbnails and what is known of each task; how many images, and how many have no thumbnail."""
     strips = album.strips(db, block.choice, block.marks)
     frames = [frame for strip in strips for frame in strip.frames]
     closeups = album.closeups(db, [frame.seq for frame in frames])
     pictures = [picture for frame in frames for picture in frame.pictures]
-    small = [*thumbs.of_all(folder, pictures, _inside if embedded else thumbs.kept)]
-    out(_data(f"rows-{block.number}", [exhibit.row(strip, twins) for strip in strips]))
-    if embedded:
+    small = [*thumbs.of_all(run.folder, run.store, pictures, _inside if run.embedded else thumbs.kept)]
+    out(_data(f"rows-{block.number}", [exhibit.row(strip, run.twins) for strip in strips]))
+    if run.embedded:
         out(_data(f"thumbs-{block.number}", small))
     out(_data(f"details-{block.number}", {seq: exhibit.closeup(each) for seq, each in closeups.items()}))
     return len(pictures), sum(not each for each in small)
 
 
-def _inside(folder: Folder, picture: Picture) -> str:
-    return _base64(thumbs.thumbnail(folder, picture))
+def _inside(folder: Folder, store: Store, picture: Picture) -> str:
+    return _base64(thumbs.thumbnail(folder, store, picture))
 
 
 def _base64(data: bytes) -> str:

@@ -141,10 +141,12 @@ def _never_replace(target: str, data: bytes) -> None:
 
 
 def opened(url: str, patience: float = 0.0) -> Store:
-    """What lies at a URL, as output.store gives it. Nothing is asked yet.
+    """What lies at a path, or at a URL as output.store gives it. Nothing is asked yet.
 
     A bucket that is not reached is asked again for `patience` seconds.
     """
+    if "://" not in url:
+        return Directory(url)
     if url.startswith("file://"):
         return Directory(unquote(urlsplit(url).path))
     return objects.opened(url, patience)

@@ -16,6 +16,7 @@ import PIL.Image
 from batchgen import disk, images
 from batchgen.album import Picture
 from batchgen.folder import Folder
+from batchgen.store import Store
 
 T = TypeVar("T")
 NAME = "thumbs"
@@ -23,7 +24,7 @@ EDGE = 256  # pixels at most
 QUALITY = 72
 BYTES_MOST = 1 << 26  # of an image file that is looked at
 PIXELS_MOST = 1 << 25
-THREADS = 2  # each may hold a whole picture in memory
+THREADS, FAR = 2, 4  # each may hold a whole picture in memory
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -32,15 +33,15 @@ def path(picture: Picture) -> str:
     return f"{NAME}/{picture.sha256[:2]}/{picture.sha256}.webp"
 
 
-def thumbnail(folder: Folder, picture: Picture) -> bytes:
+def thumbnail(folder: Folder, store: Store, picture: Picture) -> bytes:
     """The thumbnail, made now if it is not there; nothing where the image is gone, or is none. Blocks."""
     if not SHA256.fullmatch(picture.sha256):
         return b""
     with suppress(OSError), disk.opened(folder.path, path(picture)) as file:
         if _is_whole(data := file.read(BYTES_MOST)):
             return data
-    with suppress(OSError, images.Broken), disk.opened(folder.images, picture.path) as file:
-        data = file.read(BYTES_MOST + 1)
+    with suppress(OSError, images.Broken):
+        data = store.read(picture.path, BYTES_MOST + 1)
         if hashlib.sha256(data).hexdigest() != picture.sha256:  # it is of what somebody has put there
             return b""
         made = _drawn(data)
@@ -50,15 +51,17 @@ def thumbnail(folder: Folder, picture: Picture) -> bytes:
     return b""
 
 
-def kept(folder: Folder, picture: Picture) -> bool:
+def kept(folder: Folder, store: Store, picture: Picture) -> bool:
     """Whether its thumbnail lies in the folder, made now if need be. Blocks."""
-    return bool(thumbnail(folder, picture)) and os.path.isfile(folder.path / path(picture))
+    return bool(thumbnail(folder, store, picture)) and os.path.isfile(folder.path / path(picture))
 
 
-def of_all(folder: Folder, pictures: Iterable[Picture], of_one: Callable[[Folder, Picture], T]) -> Iterator[T]:
-    """The same of many, in their order; a few are made at a time."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(lambda each: of_one(folder, each), pictures)
+def of_all(
+    folder: Folder, store: Store, pictures: Iterable[Picture], of_one: Callable[[Folder, Store, Picture], T]
+) -> Iterator[T]:
+    """The same of many, in their order; a few are made at a time, and a few more where each is waited for."""
+    with ThreadPoolExecutor(max(THREADS, min(FAR, store.wide))) as pool:
+        yield from pool.map(lambda each: of_one(folder, store, each), pictures)
 
 
 def _is_whole(data: bytes) -> bool:

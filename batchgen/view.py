@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,11 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchgen import album, disk, exhibit, page
+from batchgen import album, exhibit, page
 from batchgen.album import Choice
 from batchgen.errors import BatchgenError
 from batchgen.folder import Folder
@@ -44,7 +44,7 @@ SCRIPTS = (*page.SCRIPTS, "live.js")
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 ID_MOST = (1 << 63) - 1
 TEXT_MOST = 1000  # letters that are looked for
-PIECE = 1 << 16
+BYTES_MOST = 1 << 28  # of an image that is shown
 
 
 def _id(request: Request) -> int:
@@ -138,23 +138,11 @@ def _image(glance: Glance, request: Request) -> Response:
     picture = glance.picture(_id(request))
     if picture is None or picture.format not in EXTENSIONS:
         return Response(status_code=404)
-    pieces = _pieces(glance.folder.images, picture.path)
     try:
-        first = next(pieces, b"")
+        data = glance.images.read(picture.path, BYTES_MOST)
     except OSError:
         return Response(status_code=404)
-    return StreamingResponse(_after(first, pieces), media_type=f"image/{picture.format}")
-
-
-def _pieces(folder: Path, name: str) -> Iterator[bytes]:
-    with disk.opened(folder, name) as file:
-        while piece := file.read(PIECE):
-            yield piece
-
-
-def _after(first: bytes, more: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from more
+    return Response(data, media_type=f"image/{picture.format}")
 
 
 class Guard:

@@ -172,8 +172,9 @@ def test_a_host_is_trusted_when_it_is_named(world: World) -> None:
 def test_a_result_tells_what_was_made_and_where(world: World) -> None:
     made = run(job(world, prompts=[OTTER, HERON], request={**LOW, "n": 2}), budget=1)
     assert (made.exit_code, made.reason, made.folder) == (0, "all done", world.run_folder)
-    assert sorted(image.path for image in made.images) == world.files()
+    assert sorted(Path(image.path) for image in made.images) == world.files()
     for image in made.images:
+        assert isinstance(image.path, Path)
         assert (image.bytes, image.format, image.provider) == (image.path.stat().st_size, "png", "pretend")
         assert (image.model, image.ids, image.axes) == ("gpt-image-2", (), {})
         assert image.task in image.path.name

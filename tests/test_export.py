@@ -168,7 +168,7 @@ def test_shards_before_the_change_are_not_made_again(
     world = copied(mixed, tmp_path / "run")
     export(world, tmp_path / "out", "webdataset")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "png").rglob("*.tar")}
-    last = world.rows("SELECT max(task) FROM images WHERE format = 'png'")[0][0]
+    last = world.rows("SELECT task FROM images WHERE format = 'png' ORDER BY id DESC LIMIT 1")[0][0]
     harm(world, f"UPDATE tasks SET wanted = 'dropped' WHERE seq = {last}")
     export(world, tmp_path / "out", "webdataset")
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "png").rglob("*.tar")}

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen import books, dataset, target
+from batchgen import books, dataset, place, target
 from batchgen.dataset import Rule
 from batchgen.errors import UsageError
 from batchgen.exports import card, croissant, imagefolder, parquet, webdataset
 from batchgen.exports.base import Format, Work
 from batchgen.folder import Folder
+from batchgen.store import Directory
 
 FORMATS: Mapping[str, Format] = {"imagefolder": imagefolder, "webdataset": webdataset, "parquet": parquet}
 
@@ -42,17 +43,20 @@ def export(folder: Folder, order: Order, to: Path, begin: Callable[[int], Callab
     format = FORMATS[order.format]
     check(folder, order, to)
     format.check()
+    images = place.images(folder)
+    if order.link and not isinstance(images, Directory):
+        raise UsageError(f"--link: the images lie in {images.url}, not on a disk: leave --link out")
     with dataset.settled(folder.ledger, order.rule) as data:
         identity = _identity(order, data.facts)
-        with target.opened(to, identity) as place:
+        with target.opened(to, identity) as made:
             work = Work(
-                folder, _originals(folder), data, place, begin(data.images), link=order.link, inputs=order.inputs
+                images, _originals(folder), data, made, begin(data.images), link=order.link, inputs=order.inputs
             )
             format.write(work)
             configs = format.configs(data, order.inputs)
-            place.write("croissant.json", croissant.build(data, place.entries))
-            place.write(target.CARD, card.build(data, configs, order.rule))
-            changed = place.finish()
+            made.write("croissant.json", croissant.build(data, made.entries))
+            made.write(target.CARD, card.build(data, configs, order.rule))
+            changed = made.finish()
         sums = {split: sum(part.images for part in data.parts if part.split == split) for split in data.splits}
         return Exported(data.images, data.bytes, sums, data.facts.duplicates, changed)
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from batchgen import disk, provenance
+from batchgen import provenance
 from batchgen.columns import Cell, Column, Type
 from batchgen.dataset import Dataset, Sample
 from batchgen.errors import StorageError
-from batchgen.folder import Folder
 from batchgen.images import EXTENSIONS
+from batchgen.store import Store
 from batchgen.target import Target
 
 C2PA = Column("has_c2pa", Type.FLAG, "whether the file bears a signed account of how it was made; it is not checked")
-THREADS, AHEAD = 4, 8  # groups of images that are read at once, and before they are written
+THREADS, AHEAD = 4, 2  # groups of images that are read at once, and so many times as many before they are written
 MANY, TOGETHER = 64, 1 << 20  # images, and bytes, of a group
 BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What some readers take for the end of a line."""
@@ -29,10 +29,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One export. `tick` is called with the number of images that are done. `inputs`: also the files that were edited,
-    which are named from the folder `originals` on; `link`: files get a second name instead of a copy."""
+    """One export of what lies in `images`. `tick` is called with the number of images that are done. `inputs`: also the
+    files that were edited, which are named from the folder `originals` on; `link`: files get a second name instead of
+    a copy."""
 
-    folder: Folder
+    images: Store
     originals: Path
     data: Dataset
     target: Target
@@ -95,38 +96,38 @@ def extension(format: str) -> str:
     return EXTENSIONS[format]
 
 
-def picture(folder: Path, sample: Sample) -> Picture:
+def picture(store: Store, sample: Sample) -> Picture:
     """Read an image of the run; StorageError where it is not what was saved. Blocks."""
-    data = read(folder, sample)
+    data = read(store, sample)
     return Picture(sample, data, provenance.has_c2pa(io.BytesIO(data)))
 
 
-def read(folder: Path, sample: Sample) -> bytes:
+def read(store: Store, sample: Sample) -> bytes:
     try:
-        with disk.opened(folder, sample.path) as file:
-            data = file.read(sample.bytes + 1)
+        data = store.read(sample.path, sample.bytes + 1)
     except OSError as error:
-        raise _harmed(folder / sample.path, f"cannot be read: {error.strerror}") from None
+        raise _harmed(store.where(sample.path), f"cannot be read: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != sample.sha256:
-        raise _harmed(folder / sample.path, "is not what was saved: its sha256 is another")
+        raise _harmed(store.where(sample.path), "is not what was saved: its sha256 is another")
     return data
 
 
-def _harmed(path: Path, what: str) -> StorageError:
+def _harmed(path: str, what: str) -> StorageError:
     return StorageError(
         f"{path} {what}. Nothing was exported that is not whole: batchgen verify RUN tells all such files; put copies"
         " in their place, then run the same command again."
     )
 
 
-def ahead(function: Callable[[Sample], T], samples: Iterable[Sample]) -> Iterator[T]:
-    """function(sample) for each in its order, some worked on before they are asked for."""
-    with ThreadPoolExecutor(THREADS) as pool:
+def ahead(function: Callable[[Sample], T], samples: Iterable[Sample], wide: int) -> Iterator[T]:
+    """function(sample) for each in its order, some worked on before they are asked for; more so in a `wide` store."""
+    threads = max(THREADS, wide)
+    with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[list[T]]] = deque()
         try:
             for group in _groups(samples):
                 waiting.append(pool.submit(lambda some: [function(each) for each in some], group))
-                if len(waiting) == AHEAD:
+                if len(waiting) == AHEAD * threads:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()

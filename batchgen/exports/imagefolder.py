@@ -103,7 +103,7 @@ def _write(work: Work, split: str, known: Known) -> None:
     found = set[str]()
     work.target.gone -= {f"{split}/{each}" for each in known}
     with shards.made(work, name) as file:
-        for sample, has_c2pa in ahead(partial(_placed, work, split, known), work.data.samples(split)):
+        for sample, has_c2pa in ahead(partial(_placed, work, split, known), work.data.samples(split), work.images.wide):
             files = {FILE: _name(sample)}
             more = originals.place(work, split, sample) if work.data.edits and work.inputs else {}
             file.buffer.write(line(files | row(work.data, sample, has_c2pa) | more))
@@ -136,15 +136,15 @@ def _placed(work: Work, split: str, known: Known, sample: Sample) -> tuple[Sampl
             told = "" if there.startswith(f"{work.target.part}/") else known.get(_name(sample))
             if told == sample.sha256 or hashlib.file_digest(file, "sha256").hexdigest() == sample.sha256:
                 return sample, provenance.has_c2pa(file)
-    staged, found = work.target.stage(name), picture(work.folder.images, sample)
+    staged, found = work.target.stage(name), picture(work.images, sample)
     if work.link:
-        _link(work.folder.images / sample.path, staged)
+        _link(work.images.where(sample.path), staged)
     else:
         disk.write_new(staged, found.data, 0o644)
     return sample, found.has_c2pa
 
 
-def _link(path: Path, staged: str) -> None:
+def _link(path: str, staged: str) -> None:
     try:
         os.link(path, staged, follow_symlinks=False)
     except OSError as error:

@@ -56,7 +56,7 @@ def _weight(sample: Sample) -> int:
 
 def _make(work: Work, name: str, shard: Shard, fill: Fill) -> None:
     def pictures() -> Iterator[Picture]:
-        for each in ahead(lambda sample: picture(work.folder.images, sample), shard.samples):
+        for each in ahead(lambda sample: picture(work.images, sample), shard.samples, work.images.wide):
             yield each
             work.tick(1)
 

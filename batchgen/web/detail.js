@@ -93,12 +93,14 @@ class Detail {
 
   #lost(image) {
     const small = this.source.thumb(image);
+    const far = this.source.far(image);
+    const why = far ? "it lies in a bucket. batchgen view shows it." : "it is not where it was when this page was made.";
     return make(
       "div",
       { className: "lost" },
       small ? make("img", { src: small, alt: "" }) : null,
-      make("p", {}, "The image file cannot be shown: it is not where it was when this page was made."),
-      words(image.path, "code"),
+      make("p", {}, `The image file cannot be shown: ${why}`),
+      words(far || image.path, "code"),
     );
   }
 

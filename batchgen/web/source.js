@@ -132,11 +132,16 @@ class Embedded {
     return data ? `data:image/webp;base64,${data}` : "";
   }
 
-  /** Where it lies itself, seen from this page; nothing where its path leads out of the run's folder, or to no image. */
+  /** Where it lies itself, where no page can show it; nothing where one can. */
+  far(image) {
+    return /^(s3|gs|az):/.test(this.head.images) ? this.head.images + image.path : "";
+  }
+
+  /** Where it lies itself, seen from this page; nothing where its path leads out of the images' folder, or to no image. */
   full(image) {
     const parts = image.path.split("/");
     const safe = !parts.includes("..") && /\.(png|jpg|webp|gif)$/.test(image.path);
-    return safe ? `${this.head.folder}images/${parts.map(encodeURIComponent).join("/")}` : "";
+    return safe && !this.far(image) ? `${this.head.images}${parts.map(encodeURIComponent).join("/")}` : "";
   }
 }
 
@@ -173,6 +178,10 @@ class Served {
 
   thumb(image) {
     return `thumb/${image.id}`;
+  }
+
+  far() {
+    return "";
   }
 
   full(image) {

@@ -4,7 +4,7 @@
 const embedded = new Embedded();
 begin(embedded).then(async () => {
   const { head } = embedded;
-  put(byId("foot"), `Made ${moment(head.made_at)} by batchgen. Full-size images are read from `, words(head.folder, "code"), ", seen from this page. Times are UTC.");
+  put(byId("foot"), `Made ${moment(head.made_at)} by batchgen. Full-size images lie in `, words(head.images, "code"), ", seen from this page. Times are UTC.");
   await embedded.ready;
   const { rows } = await embedded.rows(NOTHING, 0);
   const image = rows.flatMap((row) => row.tasks).flatMap((task) => task.images ?? []).find((each) => embedded.full(each));
