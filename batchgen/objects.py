@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from batchgen.disk import Unsynced
@@ -26,6 +27,7 @@ WIDE = 16  # put at a time: each waits for the network, and holds one image
 RETRIES, PAUSE = 3, 2.0  # at once, within half a second; then one every so many seconds
 TIMEOUT = timedelta(minutes=2)  # of a request
 PAGE = 1000  # names that are listed at a time
+PIECE = 8 << 20  # bytes of a large object that go at a time
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 CODE, STATUS = re.compile(r"<Code>([A-Za-z.]{1,60})</Code>"), re.compile(r"status code: (\d{3})")
@@ -40,6 +42,15 @@ log = logging.getLogger("batchgen")
 
 class Unreached(Exception):
     """No answer came, or none that says yes or no; its text is for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object; of one that was put in one piece, many stores have its MD5 for a tag."""
+
+    name: str
+    bytes: int
+    tag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,10 @@ class Objects:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Everything below a folder, all of it without one."""
+        return (each.name for each in self.listed(prefix))
+
+    def listed(self, prefix: str = "") -> Iterator[Listed]:
+        """The same, with what a store tells of each."""
         import obstore
 
         last, pages = "", None
@@ -133,7 +148,10 @@ class Objects:
             return found
 
         while page := self._asked(more):
-            yield from (each["path"].removeprefix(self._prefix) for each in page)
+            yield from (
+                Listed(each["path"].removeprefix(self._prefix), each["size"], (each["e_tag"] or "").strip('"'))
+                for each in page
+            )
             last = page[-1]["path"]
 
     def remove(self, name: str) -> None:
@@ -141,6 +159,31 @@ class Objects:
 
         with suppress(FileNotFoundError):
             self._asked(lambda: obstore.delete(self._bucket, self._key(name)), name)
+
+    def replace(self, name: str, data: bytes | Path) -> None:
+        """Put it there whatever is, also a file of any length."""
+        import obstore
+
+        self._asked(lambda: obstore.put(self._bucket, self._key(name), data, chunk_size=PIECE, max_concurrency=4))
+
+    def move(self, old: str, new: str) -> None:
+        """Give an object another name, whatever has that; nothing of it comes here."""
+        import obstore
+
+        self._asked(lambda: obstore.copy(self._bucket, self._key(old), self._key(new)), old)
+        self.remove(old)
+
+    def fetch(self, name: str, file: BinaryIO) -> None:
+        """Write all of it to a file."""
+        import obstore
+
+        def get() -> None:
+            file.seek(0)
+            for piece in obstore.get(self._bucket, self._key(name)).stream(min_chunk_size=PIECE):
+                file.write(piece)
+            file.truncate()
+
+        self._asked(get, name)
 
     def stands(self, name: str) -> bool:
         """Whether a stray lies there: nobody is asked, before each purchase, for what was listed once."""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from batchgen import disk
 from batchgen.errors import LockedError, UsageError
@@ -50,23 +50,47 @@ class Target:
     whoever writes that adds to the former two, and takes from the last what belongs here.
     """
 
+    wide = 2  # as of a store: how many files are placed at a time
+    far = False  # whether what is there is not to be read again
+
     def __init__(self, path: Path, identity: Identity) -> None:
         self.path, self.part = path, path / PART
         self._identity, self._begun = identity, False
         self.entries: Entries = {}
         self.owned: set[str] = set()
-        self.before, _ = _read(path / LIST, identity)
-        self.staged, self.gone = _read(self.part / LIST, identity)
+        self.before, _ = self._listed(LIST)
+        self.staged, self.gone = self._listed(f"{PART}/{LIST}")
         self.owned |= self.before.keys() | self.staged.keys()
-        self.left = {name for name in files(self.part) if name not in self.staged and not name.startswith(LIST)}
+        self.left = self._left()
+
+    def _listed(self, name: str) -> tuple[Entries, set[str]]:
+        """What a list holds: the files, and what was to be removed."""
+        with suppress(FileNotFoundError):
+            return parsed((self.path / name).read_bytes(), f"{self.path / name}", f"{self.path}", self._identity)
+        return {}, set()
+
+    def _left(self) -> set[str]:
+        """What an export that was cut off left, beside what its list names."""
+        return {name for name in files(self.part) if name not in self.staged and not name.startswith(LIST)}
+
+    def _size(self, name: str) -> int | None:
+        return size(f"{self.path}/{name}")
 
     def stands(self, name: str, rows: str) -> Entry | None:
         """A file that was made from these rows and is there, as the lists say; it belongs to this export, too."""
-        for entry, places in ((self.staged.get(name), (self.part, self.path)), (self.before.get(name), (self.path,))):
-            if entry and entry.rows == rows and any(size(f"{place}/{name}") == entry.bytes for place in places):
+        for entry, places in ((self.staged.get(name), (f"{PART}/", "")), (self.before.get(name), ("",))):
+            if entry and entry.rows == rows and any(self._size(f"{place}{name}") == entry.bytes for place in places):
                 self.entries[name] = entry
                 return entry
         return None
+
+    def opened(self, name: str) -> BinaryIO:
+        """A file that is in place; FileNotFoundError where there is none."""
+        return (self.path / name).open("rb")
+
+    def place(self, name: str, data: bytes) -> None:
+        """Stage a file that stands in no list."""
+        disk.write_new(self.stage(name), data, 0o644)
 
     def holds(self, name: str, bytes: int) -> str:
         """Where a file of this length lies: staged, else in place, else nowhere."""
@@ -198,20 +222,18 @@ def _check_free(path: Path) -> None:
         raise UsageError(f"--to {path}: something else lies there: give a folder that is new or empty")
 
 
-def _read(path: Path, identity: Identity) -> tuple[Entries, set[str]]:
+def parsed(text: bytes, name: str, whole: str, identity: Identity) -> tuple[Entries, set[str]]:
     """What a list holds: the files, and what was to be removed. UsageError where it is another export's."""
     try:
-        told: dict[str, Any] = json.loads(path.read_bytes())
+        told: dict[str, Any] = json.loads(text)
         found = {name: Entry(**entry) for name, entry in told.pop("files").items()}, set(told.pop("gone", ()))
         if not all(map(inside, {*found[0], *found[1]})):
             raise ValueError
-    except FileNotFoundError:
-        return {}, set()
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise UsageError(f"{path} is no list of an export: give a folder that is new or empty") from None
+        raise UsageError(f"{name} is no list of an export: give a folder that is new or empty") from None
     if other := next((name for name in identity if told.get(name) != identity[name]), ""):
         raise UsageError(
-            f"{path.parent.parent if path.parent.name == PART else path.parent} holds another export: its {other} is"
+            f"{whole} holds another export: its {other} is"
             f" {told.get(other)!r}, and not {identity[other]!r}. Give another folder, or the same options"
         )
     return found

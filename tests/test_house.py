@@ -53,7 +53,7 @@ supply     slot    remedy
 attempt    rows          ledger    receipt        dialects   dataset    charts   thumbs
 manifest   schema        wanted        decide        shelf         troubles    adopt    album
 dialects.aimlapi   dialects.classic   dialects.litellm   dialects.myrouter   dialects.onerouter   combinations
-finisher   batchbook     losses
+finisher   batchbook     losses    far
 batch      results
 client     images        spool         costs         dialects.openai   matrix   sources   doctor   fixes   terms
 pour       control       target

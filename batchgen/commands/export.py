@@ -8,19 +8,25 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from batchgen import exports
+from batchgen import exports, store, values
 from batchgen.commands import options
 from batchgen.dataset import Rule
+from batchgen.errors import UsageError
 from batchgen.exports import FORMATS, Order
 from batchgen.folder import find
+from batchgen.objects import Objects
 from batchgen.text import clean, count
+
+PATIENCE = 120.0  # seconds, for a bucket that is not reached
 
 
 @click.command(name="export", short_help="The images and what is known of them, as a dataset.")
 @click.argument("run")
 @options.runs
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True, help="What kind of dataset.")
-@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A folder, new or empty.")
+@click.option(
+    "--to", required=True, metavar="DIR", help="A folder, new or empty; or s3://bucket/prefix, gs://…, az://…"
+)
 @click.option(
     "--where", default="", metavar="SQL", help="Only images for which this holds, over the dataset's columns."
 )
@@ -32,7 +38,7 @@ def command(
     run: str,
     runs: Path | None,
     form: str,
-    to: Path,
+    to: str,
     where: str,
     split: str,
     with_cost: bool,
@@ -45,6 +51,7 @@ def command(
       batchgen export animals --format imagefolder --to datasets/animals
       batchgen export animals --format parquet --to datasets/best --where "quality = 'high'"
       batchgen export animals --format webdataset --to datasets/shards --split train=0.9,val=0.1
+      batchgen export animals --format parquet --to s3://bucket/datasets/animals
       hf upload NAME/animals datasets/animals . --repo-type dataset
 
     The same ledger makes the same bytes. The same command goes on with an export that was cut off, and brings one up to
@@ -52,7 +59,7 @@ def command(
     """
     order = Order(form, Rule(where, split, with_cost), inputs=not no_inputs, link=link)
     with _bar() as begin:
-        done = exports.export(find(run, runs), order, to, begin)
+        done = exports.export(find(run, runs), order, _place(to), begin)
     sides = ", ".join(f"{name} {images:,}" for name, images in done.splits.items())
     same = f"; {count(done.duplicates, 'duplicate')}, see duplicate_of" if done.duplicates else ""
     click.echo(clean(f"{to}: {count(done.images, 'image')} ({sides}), {done.bytes:,} bytes{same}"))
@@ -61,6 +68,16 @@ def command(
         if not done.changed
         else "README.md there tells how it is loaded and what its columns are"
     )
+
+
+def _place(to: str) -> Path | Objects:
+    if "://" not in to:
+        return Path(to)
+    try:
+        found = store.opened(values.store(to), PATIENCE)
+    except ValueError as error:
+        raise UsageError(f"--to: {error}") from None
+    return found if isinstance(found, Objects) else Path(found.url)
 
 
 @contextmanager

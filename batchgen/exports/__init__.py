@@ -4,15 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen import books, dataset, place, target
+from batchgen import books, dataset, far, place, target
 from batchgen.dataset import Rule
 from batchgen.errors import UsageError
 from batchgen.exports import card, croissant, imagefolder, parquet, webdataset
 from batchgen.exports.base import Format, Work
 from batchgen.folder import Folder
+from batchgen.objects import Objects
 from batchgen.store import Directory
 
 FORMATS: Mapping[str, Format] = {"imagefolder": imagefolder, "webdataset": webdataset, "parquet": parquet}
+
+
+Begin = Callable[[int], Callable[[int], object]]
+"""Is told the number of images, and gives what is called with the number of those that are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +42,10 @@ class Exported:
     changed: bool
 
 
-def export(folder: Folder, order: Order, to: Path, begin: Callable[[int], Callable[[int], object]]) -> Exported:
-    """Write the dataset of a run's ledger to a folder. `begin` is told the number of images, and gives what is called
-    with the number of those that are done."""
+def export(
+    folder: Folder, order: Order, to: Path | Objects, begin: Callable[[int], Callable[[int], object]]
+) -> Exported:
+    """Write the dataset of a run's ledger to a folder, or below a URL."""
     format = FORMATS[order.format]
     check(folder, order, to)
     format.check()
@@ -48,7 +54,7 @@ def export(folder: Folder, order: Order, to: Path, begin: Callable[[int], Callab
         raise UsageError(f"--link: the images lie in {images.url}, not on a disk: leave --link out")
     with dataset.settled(folder.ledger, order.rule) as data:
         identity = _identity(order, data.facts)
-        with target.opened(to, identity) as made:
+        with far.opened(to, identity) if isinstance(to, Objects) else target.opened(to, identity) as made:
             work = Work(
                 images, _originals(folder), data, made, begin(data.images), link=order.link, inputs=order.inputs
             )
@@ -61,11 +67,17 @@ def export(folder: Folder, order: Order, to: Path, begin: Callable[[int], Callab
         return Exported(data.images, data.bytes, sums, data.facts.duplicates, changed)
 
 
-def check(folder: Folder, order: Order, to: Path) -> None:
+def check(folder: Folder, order: Order, to: Path | Objects) -> None:
     """UsageError where that makes no sense."""
     if order.link and order.format != "imagefolder":
         raise UsageError(f"--link: a {order.format} file holds the images themselves: only imagefolder can have links")
-    if to.resolve().is_relative_to(folder.path.resolve()):
+    if isinstance(to, Objects):
+        if order.link:
+            raise UsageError("--link: nothing in a bucket can be a second name of a file: leave --link out")
+        own = books.job(folder.ledger).store
+        if own and f"{to.url}/".startswith(f"{own}/"):
+            raise UsageError(f"--to {to.url}: that is the run's own place: give another")
+    elif to.resolve().is_relative_to(folder.path.resolve()):
         raise UsageError(f"--to {to}: that is the run's own folder: give another")
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from batchgen import disk, provenance
+from batchgen import provenance
 from batchgen.dataset import Dataset, Sample
 from batchgen.errors import UsageError
 from batchgen.exports import originals, shards
@@ -62,7 +62,7 @@ def _known(work: Work, split: str) -> Known:
     """What the metadata tells that is there, and what was to be removed when the last export was cut off."""
     prefix = f"{split}/"
     known = {name.removeprefix(prefix): "" for name in work.target.gone if name.startswith(prefix)}
-    with suppress(FileNotFoundError), (work.target.path / split / METADATA).open("rb") as file:
+    with suppress(FileNotFoundError), work.target.opened(f"{split}/{METADATA}") as file:
         for told in map(json.loads, file):
             known[told[FILE]] = told["sha256"]
             known |= {name: Path(name).stem for name in _names(told)}
@@ -102,8 +102,9 @@ def _write(work: Work, split: str, known: Known) -> None:
     name, rows, images, more = f"{split}/{METADATA}", Rows(), 0, dict[str, object]()
     found = set[str]()
     work.target.gone -= {f"{split}/{each}" for each in known}
+    wide = max(work.images.wide, work.target.wide)
     with shards.made(work, name) as file:
-        for sample, has_c2pa in ahead(partial(_placed, work, split, known), work.data.samples(split), work.images.wide):
+        for sample, has_c2pa in ahead(partial(_placed, work, split, known), work.data.samples(split), wide):
             files = {FILE: _name(sample)}
             more = originals.place(work, split, sample) if work.data.edits and work.inputs else {}
             file.buffer.write(line(files | row(work.data, sample, has_c2pa) | more))
@@ -131,16 +132,16 @@ def _check_alike(work: Work, split: str, lacking: Set[str]) -> None:
 def _placed(work: Work, split: str, known: Known, sample: Sample) -> tuple[Sample, bool]:
     """An image is there or staged; with whether it bears a C2PA manifest."""
     name = f"{split}/{_name(sample)}"
-    if there := work.target.holds(name, sample.bytes):
+    if not work.target.far and (there := work.target.holds(name, sample.bytes)):
         with open(there, "rb") as file:
             told = "" if there.startswith(f"{work.target.part}/") else known.get(_name(sample))
             if told == sample.sha256 or hashlib.file_digest(file, "sha256").hexdigest() == sample.sha256:
                 return sample, provenance.has_c2pa(file)
-    staged, found = work.target.stage(name), picture(work.images, sample)
+    found = picture(work.images, sample)
     if work.link:
-        _link(work.images.where(sample.path), staged)
+        _link(work.images.where(sample.path), work.target.stage(name))
     else:
-        disk.write_new(staged, found.data, 0o644)
+        work.target.place(name, found.data)
     return sample, found.has_c2pa
 
 

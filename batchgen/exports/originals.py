@@ -3,7 +3,6 @@
 import hashlib
 from pathlib import Path
 
-from batchgen import disk
 from batchgen.dataset import Sample
 from batchgen.errors import UsageError
 from batchgen.exports.base import Work, extension
@@ -23,8 +22,7 @@ def place(work: Work, split: str, sample: Sample) -> dict[str, object]:
     kept = [each for each in sample.inputs if each.kind is Kind.FILE]
     for each in kept:
         if not work.target.holds(f"{split}/{_name(each)}", each.bytes):
-            data = _read(work.originals, each)
-            disk.write_new(work.target.stage(f"{split}/{_name(each)}"), data, 0o644)
+            work.target.place(f"{split}/{_name(each)}", _read(work.originals, each))
     told: dict[str, object] = {INPUTS: [_name(each) for each in kept if not each.area]}
     masks = [_name(each) for each in kept if each.area]
     return told | ({MASK: masks[0] if masks else None} if work.data.masks else {})
