@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from batchgen import books, catalog
+from batchgen import books, catalog, objects
 from batchgen.catalog import Provider
 from batchgen.text import clean
 
@@ -85,6 +85,7 @@ def findings(runs: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield from proxies(environ)
     yield from certificates(environ)
+    yield Finding("ok" if objects.installed() else "note", "Buckets", _shown(objects.told(environ)))
     for provider in {each.api_key_env: each for each in reversed([*catalog.providers().values()])}.values():
         yield from account(environ, provider)
 

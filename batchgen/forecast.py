@@ -21,7 +21,7 @@ from batchgen.schedule import Paced
 from batchgen.shelf import Experience
 from batchgen.task import Operation, Variant
 from batchgen.terms import Engine
-from batchgen.text import count
+from batchgen.text import count, size
 
 SOON = timedelta(days=30)
 RATE_MOST = 100.0  # images a second that one machine reads, checks and saves; more is not promised
@@ -68,7 +68,8 @@ class Plan:
 
     `whole` is what all of it, done or not, is expected to cost, `again` what may come on top for requests that are sent
     a second time, because nothing usable came to the first; `rest`, what open batches may cost more. `free` are bytes
-    of the disk, `answers` is how many corrected the estimate. `ways` are those by which it could be bought.
+    of the disk, `store` is the URL of another place for images, `answers` is how many corrected the estimate, `ways`
+    are those by which it could be bought.
     """
 
     job: str
@@ -84,6 +85,7 @@ class Plan:
     again: int
     answers: int
     free: int
+    store: str
     span: Span
     pretend: bool
     prices_as_of: str | None
@@ -125,6 +127,11 @@ class Plan:
     def bytes(self) -> int:
         return sum(group.bytes for group in self.groups)
 
+    @property
+    def bytes_here(self) -> int:
+        """Those of them that the run's folder has to take."""
+        return self.survey.todo * BYTES_PER_TASK if self.store else self.bytes
+
 
 def draw(
     manifest: Manifest,
@@ -139,8 +146,8 @@ def draw(
     taught = Lessons(had, manifest.providers)
     now = tuple(_group(part, manifest.providers.get(part.variant.provider), taught) for part in survey.parts)
     groups = tuple(_by(manifest.engine, group, _share(group.part, manifest)) for group in now)
-    paces = schedule.paces(survey.parts, manifest, learned)
-    alone = Span(clock(), *_time(now, widths := schedule.widths(manifest), paces))
+    widths, paces = schedule.widths(manifest), schedule.paces(survey.parts, manifest, learned)
+    alone = Span(clock(), *_time(now, widths, paces))
     whole, dearest = _whole(survey.parts, manifest)
     asked = [each for name, each in manifest.providers.items() if _asks(groups, name)]
     drawn = Plan(
@@ -157,6 +164,7 @@ def draw(
         again=allowance(manifest.retry, whole, dearest, sum(widths.values())),
         answers=taught.behind(survey.parts),
         free=_free(folder),
+        store=manifest.store and f"{manifest.store}/{folder.name}",
         span=deadline.cut(_batched(alone, manifest.engine), manifest.limits.until, survey.todo),
         pretend=all(provider.pretend for provider in asked or manifest.providers.values()),
         prices_as_of=_as_of(groups, manifest.providers),
@@ -310,8 +318,8 @@ def _warnings(drawn: Plan, manifest: Manifest, today: date) -> Iterator[str]:
         yield f"{strays[0]} {names} that the manifest does not ask for: no change comes of it"
     for source in manifest.sources:
         yield from source.feed.notes() if source.feed and drawn.survey.rows else ()
-    if drawn.bytes > drawn.free:
-        yield f"the disk has {size(drawn.free)} free, and about {size(drawn.bytes)} are needed"
+    if drawn.bytes_here > drawn.free:
+        yield f"the disk has {size(drawn.free)} free, and about {size(drawn.bytes_here)} are needed"
 
 
 def _batch_warnings(wanted: Sequence[Variant], manifest: Manifest) -> Iterator[str]:
@@ -338,12 +346,3 @@ def _model_warnings(name: str, today: date, seconds: float) -> Iterator[str]:
         yield f"the model {name!r} will be retired on {day}, before this run is over"
     elif known.retired and day - today <= SOON:
         yield f"the model {name!r} will be retired on {day}, in {(day - today).days} days"
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of ten."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

@@ -6,10 +6,11 @@ import mimetypes
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ TIMEOUT = timedelta(minutes=2)  # of a request
 PAGE = 1000  # names that are listed at a time
 PIECE = 8 << 20  # bytes of a large object that go at a time
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+ACCOUNTS = ("AWS_ACCESS_KEY_ID", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT_NAME")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 CODE, STATUS = re.compile(r"<Code>([A-Za-z.]{1,60})</Code>"), re.compile(r"status code: (\d{3})")
 NO_BUCKET = re.compile("<Code>NoSuchBucket<|<Code>ContainerNotFound<|The specified bucket does not exist")
@@ -252,7 +254,7 @@ def opened(url: str, patience: float) -> Objects:
     except ImportError:
         raise UsageError(MISSING.format(url)) from None
     make = getattr(store, KINDS[scheme])
-    options = {"timeout": TIMEOUT, "allow_http": _loopback()}
+    options = {"timeout": TIMEOUT, "allow_http": _endpoint(os.environ) in LOOPBACK}  # there, nobody needs encryption
     try:
         found = make(bucket, client_options=options, retry_config={"max_retries": RETRIES})
     except Exception as error:  # whatever stands in the environment; it may be a key
@@ -262,10 +264,24 @@ def opened(url: str, patience: float) -> Objects:
     return Objects(url, patience, found, f"{prefix}/" if prefix else "")
 
 
-def _loopback() -> bool:
-    """Whether the endpoint is on this machine: there, nobody needs encryption."""
-    endpoint = next((found for name in ENDPOINTS if (found := os.environ.get(name))), "")
+def installed() -> bool:
+    return find_spec("obstore") is not None
+
+
+def told(environ: Mapping[str, str]) -> str:
+    """What the environment says of buckets, without any secret."""
+    if not installed():
+        return MISSING.format("output.store: s3://…")
+    given = [name for name in ACCOUNTS if environ.get(name)]
+    who = f"with {', '.join(given)}" if given else f"without {ACCOUNTS[0]}: export it before a run with output.store"
+    host = _endpoint(environ)
+    return f"can be reached{f', s3:// at {host}' if host else ''}, {who}"
+
+
+def _endpoint(environ: Mapping[str, str]) -> str:
+    """The host that S3 is asked at, where the environment names one."""
+    endpoint = next((found for name in ENDPOINTS if (found := environ.get(name))), "")
     try:
-        return urlsplit(endpoint).hostname in LOOPBACK
+        return urlsplit(endpoint).hostname or ""
     except ValueError:
-        return False
+        return ""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from batchgen.consent import usd as dollars
 from batchgen.costs import Money
 from batchgen.deadline import clock
-from batchgen.forecast import Group, Host, Plan, Way, size
+from batchgen.forecast import Group, Host, Plan, Way
 from batchgen.report import SCHEMA_VERSION, Object, Table, usd
-from batchgen.text import count, duration
+from batchgen.text import count, duration, size
 
 
 def build(plan: Plan) -> Object:
@@ -41,7 +41,8 @@ def build(plan: Plan) -> Object:
         "engine": plan.engine.name,
         "ways": {way.engine: _way(way) for way in plan.ways},
         "time": {"expected_s": None if plan.seconds is None else round(plan.seconds, 1), "limited_by": plan.limited_by},
-        "disk": {"expected_bytes": plan.bytes, "free_bytes": plan.free},
+        "disk": {"expected_bytes": plan.bytes_here, "free_bytes": plan.free},
+        "store": {"url": plan.store, "expected_bytes": plan.bytes} if plan.store else None,
         "hosts": [_host(host) for host in plan.hosts],
         "groups": [_group(group) for group in plan.groups],
         "warnings": list(plan.warnings),
@@ -125,7 +126,8 @@ def lines(plan: Plan) -> list[str]:
         told += [f"         {count(ended, 'task')} ended without an image: {ways}"]
     if plan.survey.todo:
         told += [f"Cost     {_cost(plan)}", *_ways(plan), *_budget(plan), f"Time     {_time(plan)}"]
-        told += [f"Disk     about {size(plan.bytes)}; {size(plan.free)} free"]
+        told += [f"Images   about {size(plan.bytes)}, to {plan.store}/images"] if plan.store else []
+        told += [f"Disk     about {size(plan.bytes_here)}; {size(plan.free)} free"]
         told += [f"Asks     {_door(host)}" for host in plan.hosts]
         told += [f"Tells    {' and '.join(plan.tells)}"] if plan.tells else []
     return [*told, *(f"warning: {warning}" for warning in plan.warnings)]

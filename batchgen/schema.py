@@ -39,6 +39,7 @@ _NEEDS: Mapping[str, Schema] = {
 }
 """What an operation needs of a source; plain text is one to generate from."""
 _TIED = {"items": {"not": _OWN, "properties": {"provider": {"not": _OWN}}}}
+_STORE = "^((s3|gs|az)://[A-Za-z0-9]|file:///)"
 _KNOWN = {"properties": {"provider": {"not": _OWN}, "matrix": {"additionalProperties": _TIED}}}
 """No provider of the manifest has parameters of its own: the catalog knows them all, and their values."""
 
@@ -86,7 +87,7 @@ def _sections() -> Mapping[str, Schema]:
         "model": {"anyOf": [_ref("model")]},
         "limits": _form(LimitsForm.model_json_schema(), wording.LIMITS),
         "retry": _form(RetryForm.model_json_schema(), wording.RETRY),
-        "output": _form(OutputForm.model_json_schema(), wording.OUTPUT),
+        "output": _form(OutputForm.model_json_schema(), wording.OUTPUT, {"store": {"pattern": _STORE}}),
         "engine": {"anyOf": [{"enum": [*ENGINES]}, _form(EngineForm.model_json_schema(), wording.ENGINE)]},
         "notify": {**_form(NotifyForm.model_json_schema(), wording.NOTIFY), **_HEARD},
     }

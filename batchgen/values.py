@@ -62,8 +62,8 @@ def url(value: object) -> str:
 
 def store(value: str) -> str:
     """A place for images: s3://bucket/prefix and its like, file:///folder."""
-    if "@" in value.partition("://")[2].partition("/")[0]:
-        raise ValueError("credentials never stand in a manifest: take them out, and export AWS_ACCESS_KEY_ID=… instead")
+    if "@" in value.partition("://")[2].partition("/")[0] or "?" in value:
+        raise ValueError("credentials never stand here: take out what is before @ or behind ?, and export them instead")
     found = _STORE.fullmatch(value.rstrip("/"))
     if not found or {".", ".."} & {*found[1].split("/")}:
         raise ValueError(f"{shown(value)} is not like s3://bucket/prefix, gs://…, az://… or file:///folder")

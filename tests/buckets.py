@@ -15,6 +15,7 @@ from typing import Any
 
 SECRET = "sk-canary-8HlrwYMfvea9lkxwkkMxzwwM5hpA6eEfujfoRnxa6wHW"  # canary.py looks for it everywhere
 BUCKET = "zoo"
+LATE = 1.0  # seconds from a put that was done to its answer
 Start = Callable[..., Any]
 
 
@@ -36,7 +37,7 @@ class Bucket:
         }
 
     def tell(self, word: str) -> None:
-        """down, up, careless, refuse, slow 0.05, honest; it is done when this returns."""
+        """down, up, careless, refuse, late, slow 0.05, honest; it is done when this returns."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(f"{word}\n")
@@ -82,6 +83,8 @@ class Served:
         if self.word == "careless":
             environ.pop("HTTP_IF_NONE_MATCH", None)
         found: Iterable[bytes] = self._inner(environ, begin)
+        if self.word == "late" and environ["REQUEST_METHOD"] == "PUT":
+            time.sleep(LATE)
         return found
 
     def up(self) -> None:

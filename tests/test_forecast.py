@@ -12,7 +12,7 @@ import pytest
 from conftest import Start
 from world import HERON, KEY, KEY_ENV, OTTER, Host, Respond, World, environment, many, png
 
-from batchgen import catalog, compare, costs, forecast, manifest
+from batchgen import catalog, compare, costs, forecast, manifest, text
 from batchgen.compare import Part, Survey
 from batchgen.costs import Money
 from batchgen.forecast import Plan
@@ -310,7 +310,7 @@ def test_a_disk_that_is_too_small_is_a_warning(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_bytes_are_told_as_people_read_them(count: float, says: str) -> None:
-    assert forecast.size(count) == says
+    assert text.size(count) == says
 
 
 # hosts

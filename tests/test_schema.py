@@ -252,6 +252,7 @@ def test_hosts_that_differ_are_taken_together(
         ("retry: {duplicate_allowance: 101%}\n", "retry.duplicate_allowance"),
         ("retry: {attempts: 1000}\n", "retry.attempts"),
         ("output: {partials: often}\n", "output.partials"),
+        ("output: {store: /srv/images}\n", "output.store"),
         ("output: {partial: true}\n", "output.partial"),
         ("output: {path: ../x}\n", "output.path"),
         ("output: {path: a/../../x}\n", "output.path"),
@@ -632,6 +633,7 @@ manifests = st.fixed_dictionaries(
             optional={
                 "path": st.sampled_from(["{{ slug }}/{{ key }}", "a..b/c", "", "...", "{{ model }}"]),
                 "partials": st.booleans(),
+                "store": st.sampled_from(["s3://zoo/a b", "file:///tmp", "s3://u:p@zoo", "gs://zoo/", "az://z"]),
             },
         ),
     },

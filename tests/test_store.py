@@ -1,8 +1,12 @@
 """Images in a bucket: what is bought lies there, whole and once, whatever is killed or cut on the way."""
 
 import hashlib
+import json
+import re
 import signal
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import buckets
@@ -158,3 +162,102 @@ def test_a_file_url_is_a_folder_elsewhere(world: World, tmp_path: Path) -> None:
     assert len([*(far / "otters" / "images").rglob("*.png")]) == 3
     assert world.files() == []
     assert "all as the ledger says" in world.command("verify", str(path)).stdout
+
+
+def test_the_plan_names_the_place_and_needs_no_room_for_images_here(world: World, bucket: Bucket) -> None:
+    path = world.write(prompts=many(6), output={"store": place(world)})
+    said = world.command("plan", str(path)).stdout
+    assert f"to {place(world)}/otters/images" in said
+    told = json.loads(world.command("plan", str(path), "--json").stdout)
+    assert told["store"]["url"] == f"{place(world)}/otters"
+    assert told["store"]["expected_bytes"] > 100 * told["disk"]["expected_bytes"]
+
+
+def test_what_needs_obstore_says_so_where_it_is_not_installed(world: World, tmp_path: Path) -> None:
+    (tmp_path / "without" / "obstore").mkdir(parents=True)
+    (tmp_path / "without" / "obstore" / "__init__.py").write_text("raise ImportError")
+    env = {"PYTHONPATH": str(tmp_path / "without")}
+    done = world.command("run", str(world.write(output={"store": place(world)})), **env)
+    assert (done.returncode, done.stderr.count("pip install 'batchgen[s3]'")) == (2, 1), done.stderr
+    assert world.charges() == []
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        ("s3://anybody:hunter2@zoo/x", "credentials never stand here"),
+        ("s3://zoo/x?secret=hunter2", "credentials never stand here"),
+        ("s3://zoo/../y", "is not like s3://bucket/prefix"),
+        ("s3:///y", "is not like s3://bucket/prefix"),
+        ("/srv/images", "is not like s3://bucket/prefix"),
+        ("file://host/srv", "is not like s3://bucket/prefix"),
+    ],
+)
+def test_what_is_no_store_is_told_with_its_line(world: World, store: str, says: str) -> None:
+    done = world.command("run", str(world.write(output={"store": store})))
+    assert done.returncode == 2
+    assert re.search(rf"otters.yaml:\d+:\d+: output.store: .*{re.escape(says)}", done.stderr), done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_secrets_of_a_store_are_nowhere(world: World, bucket: Bucket) -> None:
+    bucket.tell("refuse")
+    done = world.command("run", str(world.write(output={"store": place(world)})))
+    bucket.tell("honest")
+    written = b"".join(path.read_bytes() for path in world.run_folder.rglob("*") if path.is_file())
+    assert buckets.SECRET not in done.stderr + done.stdout
+    assert buckets.SECRET.encode() not in written
+
+
+def test_an_image_that_a_lost_ledger_knew_is_not_bought_again(world: World, bucket: Bucket) -> None:
+    path = world.write(prompts=many(2), output={"store": place(world)})
+    assert world.command("run", str(path)).returncode == 0
+    ledger = world.run_folder / "ledger.db"
+    with closing(sqlite3.connect(ledger)) as db, db:  # as if put back from a backup that was made before
+        db.execute("DELETE FROM images WHERE task = 2")
+        db.execute("DELETE FROM attempts WHERE task = 2")
+        db.execute("UPDATE tasks SET state = 'todo' WHERE seq = 2")
+    done = world.command("run", str(path))
+    assert (done.returncode, "verify RUN --adopt takes it in" in done.stderr) == (5, True)
+    assert len(world.charges()) == 2
+    assert "1 image taken in" in world.command("verify", str(path), "--adopt").stdout
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 2
+    check_images(world)
+
+
+def test_other_bytes_under_an_images_name_stay_and_the_answer_is_kept(
+    bad: Callable[..., World], bucket: Bucket
+) -> None:
+    world = bad("--latency", "1.5")
+    path = world.write(output={"store": place(world)})
+    process = world.begin("run", str(path))
+    eventually(lambda: (world.run_folder / "ledger.db").exists() and world.attempts())
+    ((stem,),) = world.rows("SELECT path FROM tasks")
+    key = f"{world.folder.name}/otters/images/{stem}.png"
+    store = S3Store(BUCKET, client_options={"allow_http": True})
+    obstore.put(store, key, b"somebody's")
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "another image stands there" in said) == (5, True)
+    assert bytes(obstore.get(store, key).bytes()) == b"somebody's"
+    obstore.delete(store, key)
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 1
+    check_images(world)
+
+
+def test_a_kill_between_a_put_and_its_row_puts_the_same_again(world: World, bucket: Bucket) -> None:
+    path = world.write(output={"store": place(world)})
+    world.command("plan", str(path))
+    process = world.begin("run", str(path))
+    eventually(lambda: objects(world))  # the mark: from now on, images follow
+    bucket.tell("late")
+    eventually(lambda: len(objects(world)) == 2)
+    process.kill()
+    process.communicate()
+    bucket.tell("honest")
+    assert world.attempts() == ["sending"]
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 1
+    check_images(world)
+    world.check_equal_to_the_bill()
