@@ -19,6 +19,16 @@ LATE = 1.0  # seconds from a put that was done to its answer
 Start = Callable[..., Any]
 
 
+def environment(port: int) -> dict[str, str]:
+    """What leads a command there."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "anybody",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+    }
+
+
 @dataclass(slots=True)
 class Bucket:
     """The server, and the only bucket in it."""
@@ -28,13 +38,7 @@ class Bucket:
 
     @property
     def env(self) -> dict[str, str]:
-        """What leads a command there."""
-        return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": "anybody",
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_REGION": "us-east-1",
-        }
+        return environment(self.port)
 
     def tell(self, word: str) -> None:
         """down, up, careless, refuse, late, slow 0.05, honest; it is done when this returns."""
@@ -56,11 +60,7 @@ def start() -> Bucket:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdout
-    made = Bucket(process, int(process.stdout.readline()))
-    entry = "AWS4-HMAC-SHA256 Credential=anybody/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"
-    url = f"http://127.0.0.1:{made.port}/{BUCKET}"
-    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers={"Authorization": entry})).close()
-    return made
+    return Bucket(process, int(process.stdout.readline()))
 
 
 class Served:
@@ -98,6 +98,13 @@ class Served:
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def make(self) -> None:
+        entry = (
+            "AWS4-HMAC-SHA256 Credential=anybody/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"
+        )
+        url = f"http://127.0.0.1:{self.port}/{BUCKET}"
+        urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers={"Authorization": entry})).close()
+
     def down(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -115,6 +122,7 @@ class Served:
 def main() -> None:
     served = Served()
     served.up()
+    served.make()
     print(served.port, flush=True)
     for line in sys.stdin:
         served.do(line.strip())

@@ -18,6 +18,7 @@ from .race import CPU, OURS, PROPER, RSS, STEADY, Course, Setting, race, ratio
 from .resume import SECONDS, resuming
 from .section import Section, Target
 from .settling import settling
+from .stored import stored
 from .sweep import panels, sweep
 
 COURSES = (
@@ -69,6 +70,7 @@ UNASKED: Mapping[str, Callable[[Setting], Section]] = {  # only by name: each ta
     "collecting": collecting,
     "priced": priced,
     "nodes": nodes,
+    "stored": stored,
     "million": partial(resuming, "million", 1_000_000, (Target("report", SECONDS, most=2.0),)),
 }
 
