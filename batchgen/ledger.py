@@ -62,9 +62,11 @@ def _fill(path: Path, job: tuple[str, ...]) -> None:
 
 def move(path: Path, store: str) -> None:
     """Write down where images will lie. The caller holds the folder, and nothing was sent yet."""
-    with disk.storage("the ledger"), closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE job SET store = ?", (store,))
-        db.commit()
+    try:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE job SET store = ?", (store,))
+    except sqlite3.Error as error:
+        raise StorageError(f"{path} cannot be written: {error}. Nothing was sent.") from error
 
 
 @asynccontextmanager

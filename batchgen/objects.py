@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 KINDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
-MISSING = "{} needs obstore: pip install 'batchgen[s3]'"
+MISSING = "{} needs obstore: pip install obstore"
 WIDE = 16  # put at a time: each waits for the network, and holds one image
 RETRIES, PAUSE = 3, 2.0  # at once, within half a second; then one every so many seconds
 TIMEOUT = timedelta(minutes=2)  # of a request

@@ -41,7 +41,7 @@ class Bucket:
         return environment(self.port)
 
     def tell(self, word: str) -> None:
-        """down, up, careless, refuse, late, slow 0.05, honest; it is done when this returns."""
+        """down, up, careless, refuse, short (lists), late, slow 0.05, honest; it is done when this returns."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(f"{word}\n")
@@ -80,6 +80,8 @@ class Served:
             begin("403 Forbidden", [("content-type", "text/xml")])
             told = environ.get("HTTP_AUTHORIZATION", "")
             return [f"<Error><Code>AccessDenied</Code><Told>{told} {SECRET}</Told></Error>".encode()]
+        if self.word == "short" and "list-type" in environ["QUERY_STRING"]:
+            environ["QUERY_STRING"] += "&max-keys=3"
         if self.word == "careless":
             environ.pop("HTTP_IF_NONE_MATCH", None)
         found: Iterable[bytes] = self._inner(environ, begin)

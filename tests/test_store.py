@@ -178,7 +178,7 @@ def test_what_needs_obstore_says_so_where_it_is_not_installed(world: World, tmp_
     (tmp_path / "without" / "obstore" / "__init__.py").write_text("raise ImportError")
     env = {"PYTHONPATH": str(tmp_path / "without")}
     done = world.command("run", str(world.write(output={"store": place(world)})), **env)
-    assert (done.returncode, done.stderr.count("pip install 'batchgen[s3]'")) == (2, 1), done.stderr
+    assert (done.returncode, done.stderr.count("needs obstore: pip install obstore")) == (2, 1), done.stderr
     assert world.charges() == []
 
 

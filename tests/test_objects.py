@@ -1,0 +1,117 @@
+"""A bucket as a store: every name, any number of them, and patience with a server that is away."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import buckets
+import pytest
+from buckets import BUCKET, Bucket
+
+from batchgen import objects, store
+from batchgen.disk import Unsynced
+from batchgen.errors import StorageError
+from batchgen.objects import Objects
+
+NAMES = ["a.png", "a/b.png", "a b/c%20d+e.png", "é/水獺-🦦.png", "a/#?&=;.png", "a/b.png.png"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    started = buckets.start()
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def place(server: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Objects]:
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    yield objects.opened(f"s3://{BUCKET}/{tmp_path.name}", 0)
+    server.tell("honest")
+
+
+def put(place: Objects, name: str, data: bytes) -> None:
+    place.put(name, data, "part", Unsynced())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_holds_its_bytes_and_is_listed(place: Objects, name: str) -> None:
+    put(place, name, b"otter")
+    put(place, name, b"otter")
+    with pytest.raises(FileExistsError, match="another image"):
+        put(place, name, b"heron")
+    assert (place.read(name), place.read(name, 2), place.size(name)) == (b"otter", b"ot", 5)
+    assert list(place.names()) == [name]
+    assert abs(place.made_at(name) - time.time()) < 60
+    assert place.below("a").url == f"{place.url}/a"
+    place.remove(name)
+    place.remove(name)
+    assert place.size(name) is None
+    with pytest.raises(FileNotFoundError):
+        place.read(name)
+
+
+def test_a_folders_neighbour_is_not_listed_with_it(place: Objects) -> None:
+    for name in ("a/1", "ab/2", "a/b/3"):
+        put(place, name, b"")
+    assert sorted(place.names("a")) == ["a/1", "a/b/3"]
+    assert list(place.below("a").names()) == ["1", "b/3"]
+
+
+def test_a_list_of_many_pages_goes_on_after_an_outage(
+    place: Objects, server: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAUSE", 0.1)
+    wanted = [f"{n:02}" for n in range(10)]
+    for name in wanted:
+        put(place, name, b"")
+    server.tell("short")
+    assert list(place.names()) == wanted
+    listed = objects.opened(place.url, 20).names()
+    found = [next(listed)]
+    server.tell("down")
+    again = threading.Timer(1, server.tell, ("up",))
+    again.start()
+    found += list(listed)
+    again.join()
+    assert found == wanted
+
+
+def test_patience_has_an_end(place: Objects, server: Bucket) -> None:
+    server.tell("down")
+    try:
+        with pytest.raises(StorageError, match="cannot be reached"):
+            place.read("a")
+    finally:
+        server.tell("up")
+
+
+def test_what_is_large_goes_in_pieces_and_comes_back_whole(place: Objects, tmp_path: Path) -> None:
+    data = hashlib.sha256(b"otter").digest() * 400_000  # more than one piece
+    (tmp_path / "large").write_bytes(data)
+    place.replace("old", b"before")
+    place.replace("old", tmp_path / "large")
+    place.move("old", "new")
+    with (tmp_path / "back").open("wb") as file:
+        place.fetch("new", file)
+    assert (tmp_path / "back").read_bytes() == data
+    assert list(place.names()) == ["new"]
+
+
+@pytest.mark.parametrize("url", ["folder", "file", "s3"])
+def test_every_store_keeps_what_is_there(place: Objects, tmp_path: Path, url: str) -> None:
+    at = {"folder": str(tmp_path / "x"), "file": (tmp_path / "x").as_uri(), "s3": f"{place.url}/x"}[url]
+    (tmp_path / "x").mkdir()
+    made, unsynced = store.opened(at), Unsynced()
+    made.put("a/1.png", b"otter", "part", unsynced)
+    made.put("a/1.png", b"otter", "part", unsynced)
+    with pytest.raises(FileExistsError):
+        made.put("a/1.png", b"heron", "part", unsynced)
+    unsynced.sync()
+    assert (made.read("a/1.png", 3), made.size("a/1.png"), list(made.names("a"))) == (b"ott", 5, ["a/1.png"])
+    assert (made.size("a/2.png"), made.keeps("a/1.png", b"otter")) == (None, True)
+    with pytest.raises(OSError, match=r"No such file|no such object"):
+        made.read("a/2.png")
