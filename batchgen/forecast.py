@@ -92,7 +92,7 @@ class Plan:
     engine: Engine
     ways: tuple[Way, ...]
     tells: tuple[str, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -171,7 +171,6 @@ def draw(
         engine=manifest.engine,
         ways=tuple(_ways(now, manifest, alone.seconds)),
         tells=manifest.notify.hearers if manifest.notify else (),
-        warnings=(),
     )
     return replace(drawn, warnings=tuple(_warnings(drawn, manifest, datetime.now(UTC).date())))
 
