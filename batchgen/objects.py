@@ -236,9 +236,11 @@ def _answered(ask: Callable[[], T], url: str, name: str) -> T:
     if absent:
         raise FileNotFoundError(errno.ENOENT, "no such object", f"{url}/{name}")
     clear = bool(status) and 400 <= int(status[1]) < 500 and int(status[1]) not in FOR_NOW  # type: ignore[index]
-    if refused or clear or REGION in said or any(role in said for role in ROLES):
+    if refused or clear or REGION in said:
         mend = "put credentials that may list, read and write there, and the region, into the environment"
         raise StorageError(f"{url}: access is refused, or no credentials are there{why}. {KEPT.format(mend)}")
+    if any(role in said for role in ROLES):
+        raise Unreached("no credentials are in the environment, and this machine was given none")
     raise Unreached(f"the store cannot be reached, or is out of order{why}")
 
 

@@ -115,3 +115,17 @@ def test_every_store_keeps_what_is_there(place: Objects, tmp_path: Path, url: st
     assert (made.size("a/2.png"), made.keeps("a/1.png", b"otter")) == (None, True)
     with pytest.raises(OSError, match=r"No such file|no such object"):
         made.read("a/2.png")
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({}, "without AWS_ACCESS_KEY_ID: export it before a run with output.store"),
+        ({"AWS_ACCESS_KEY_ID": "hunter1", "AWS_SECRET_ACCESS_KEY": "hunter2"}, "with AWS_ACCESS_KEY_ID"),
+        ({"AWS_ENDPOINT_URL": "https://me:hunter2@minio.example:9000"}, "s3:// at minio.example, without"),
+    ],
+)
+def test_the_doctor_tells_who_would_ask_and_where_and_no_secret(environ: dict[str, str], says: str) -> None:
+    told = objects.told(environ)
+    assert says in told
+    assert "hunter" not in told

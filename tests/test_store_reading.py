@@ -13,6 +13,7 @@ import httpx
 import obstore
 import pyarrow.parquet
 import pytest
+from browser import Browser
 from buckets import BUCKET, Bucket
 from obstore.store import S3Store
 from sandbox.child import Child
@@ -72,12 +73,19 @@ def test_python_is_told_urls(bought: World, bucket: Bucket) -> None:
     assert {image.path for image in images} == {f"s3://{BUCKET}/bought/otters/images/{path}" for path in saved(bought)}
 
 
-def test_the_report_page_has_thumbnails_and_says_where_full_sizes_lie(bought: World, bucket: Bucket) -> None:
+def test_the_report_page_has_thumbnails_and_says_where_full_sizes_lie(
+    bought: World, bucket: Bucket, browser: Browser
+) -> None:
     page = bought.folder / "report.html"
     done = bought.command("report", str(bought.run_folder), "--html", str(page))
     assert (done.returncode, "without a thumbnail" in done.stderr) == (0, False)
-    text = page.read_text()
-    assert f'"images":"s3://{BUCKET}/bought/otters/images/"' in text
+    tab = browser.tab().open(page.absolute().as_uri())
+    tab.page.click(".tile img")
+    tab.page.wait_for_selector(".lost img")
+    told = tab.text(".lost")
+    assert "it lies in a bucket. batchgen view shows it." in told
+    assert f"s3://{BUCKET}/bought/otters/images/otter-" in told
+    tab.check_quiet(page.absolute().as_uri())
     assert len([*(bought.run_folder / "thumbs").rglob("*.webp")]) == len({*saved(bought).values()})
 
 
@@ -165,5 +173,8 @@ def test_an_export_follows_what_is_wanted_and_leaves_alone_what_is_not_its_own(b
     obstore.put(store, "strange/notes.txt", b"mine")
     done = export(bought, f"s3://{BUCKET}/strange", "--format", "parquet")
     assert (done.returncode, "something else lies there" in done.stderr) == (2, True)
+    for to in (f"s3://{BUCKET}/linked", str(bought.folder / "linked")):
+        linked = export(bought, to, "--format", "imagefolder", "--link")
+        assert (linked.returncode, "leave --link out" in linked.stderr) == (2, True)
     own = export(bought, f"s3://{BUCKET}/bought/otters/data", "--format", "parquet")
     assert (own.returncode, "the run's own place" in own.stderr) == (2, True)
