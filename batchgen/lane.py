@@ -136,7 +136,9 @@ class Lane:
 
         A lane that is patient tries again now and then, where it was the provider that said so.
         """
-        self.blocked = self.blocked or error
+        if self.blocked is None:
+            self.blocked = error
+            self._note(f"blocked: {error}")
         if self.patient and error.status in AWAITED:
             self.gate.blocked(ticket, _now(), f"{error.status} {error.code}")
             self._admit()

@@ -25,9 +25,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`concurrency` at each provider, `budget` in nano-dollars, `timeout` in seconds.
+    """`concurrency` in each lane, `budget` in nano-dollars, `timeout` in seconds.
 
-    `paces`: how many images, requests or tokens a minute, by kind, at the provider of that name ("": at each).
+    `paces`: how many images, requests or tokens a minute, by kind, in the lane or at the provider of that name ("": at
+    each).
     """
 
     concurrency: int
@@ -47,10 +48,13 @@ class Limits:
 
 def rate(rates: Mapping[str, int], provider: Provider) -> float:
     """Which of them, by the name of its lane or its own, is that provider's; that under "" is everybody's. 0: none."""
-    own = f"{provider.name}/{provider.label}"
-    names = provider.lane, provider.lane.removeprefix("sandbox:"), own, provider.name
-    whole = provider.identity, provider.identity.removeprefix("sandbox:"), ""
-    return float(next((rates[name] for name in (*names, *whole) if name in rates), 0))
+    return float(next((rates[name] for name in (*_names(provider), "") if name in rates), 0))
+
+
+def _names(lane: Provider) -> list[str]:
+    """By which its limits may be given: its own name first, then its provider's, which stands for each of its lanes."""
+    whole = [name for name in (lane.name, lane.identity, lane.identity.removeprefix("sandbox:")) if name]
+    return [*(f"{name}/{lane.label}" for name in whole if lane.label), *whole]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,8 @@ def read_limits(value: Mapping[str, object], problems: Problems) -> Limits | Non
 
 def check_paces(limits: Limits | None, providers: Sequence[Provider], problems: Problems) -> None:
     """Whether those whose pace is named are there."""
-    known = {name for each in providers for name in (each.name, each.identity.removeprefix("sandbox:")) if name}
+    names = {name for each in providers for lane in each.lanes for name in _names(lane)}
+    known = {name for name in names if not name.startswith("sandbox:")}
     for kind, rates in (limits.paces if limits and known else {}).items():
         for name in rates.keys() - known - {""}:
             says = f"no provider of this manifest is called that: {not_one_of(name, sorted(known))}"

@@ -81,7 +81,8 @@ class Watch:
             parts.append(outlook(progress.deadline, left, rate, time.time()))
         money = dollars(progress.spent)
         parts.append(f"{money} of about {dollars(self._projected())}" if left else money)
-        waiting = map(str, progress.waits())
+        several = len(progress.lanes) > 1
+        waiting = [f"{each.lane}: {each}" if several else str(each) for each in progress.waits()]
         parts += [str(progress.handed_over)] if progress.handed_over else []
         return [*parts, *waiting, *(["finishing what is paid for"] if progress.draining else [])]
 

@@ -68,7 +68,7 @@ def _studio(options: argparse.Namespace, files_origin: str) -> Studio:
         uploads=_uploads(options),
         latency=Latency(options.latency, options.latency_jitter, options.seed),
         bucket=Bucket(ipm, burst, later=rate.later(options.ipm_later)) if ipm else None,
-        accounts=Accounts(accounts.limits(options.key_ipm), accounts.ends(options.key_ends)),
+        accounts=Accounts(accounts.limits(options.key_ipm, options.burst), accounts.ends(options.key_ends)),
         retry_after_header=options.retry_after_header,
         tells=options.tell_limits,
         any_model=options.any_model,

@@ -38,12 +38,12 @@ def key(asked: Asked) -> str:
     return found.removeprefix("Bearer ").strip()
 
 
-def limits(text: str) -> dict[str, Bucket]:
-    """`KEY=240,KEY=60`: images a minute; a second's worth at once. ValueError where it is none."""
+def limits(text: str, burst: float | None) -> dict[str, Bucket]:
+    """`KEY=240,KEY=60`: images a minute, and so many, or a minute's, at once. ValueError where it is none."""
     found = {name: float(limit) for name, limit in _pairs(text)}
     if any(limit <= 0 for limit in found.values()):
         raise ValueError("--key-ipm: a limit is more than nothing")
-    return {name: Bucket(limit, max(1.0, limit / 60)) for name, limit in found.items()}
+    return {name: Bucket(limit, burst or limit) for name, limit in found.items()}
 
 
 def ends(text: str) -> dict[str, tuple[int, str]]:

@@ -13,6 +13,7 @@ from .batches import collecting, priced
 from .durable import durable
 from .enqueue import enqueue
 from .nodes import nodes
+from .keys import keys
 from .plot import svg
 from .race import CPU, OURS, PROPER, RSS, STEADY, Course, Setting, race, ratio
 from .resume import SECONDS, resuming
@@ -67,6 +68,7 @@ SCENARIOS: Mapping[str, Callable[[Setting], Section]] = {
 }
 UNASKED: Mapping[str, Callable[[Setting], Section]] = {  # only by name: each takes minutes
     "sweep": sweep,
+    "keys": keys,
     "collecting": collecting,
     "priced": priced,
     "nodes": nodes,
