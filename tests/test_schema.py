@@ -71,14 +71,15 @@ def read(text: str) -> None:
 
 
 def readme() -> Iterator[str]:
-    """Its manifest; its further sources, and each of its other providers, in a manifest."""
+    """Its manifest; its further sources, and each of its other lines, in a manifest."""
     for block in re.findall("```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
         if block.startswith("name:"):
             yield block
         elif block.startswith("  - "):
             yield BASE + block
         else:
-            yield from (BASE.replace("provider: openai\n", line) for line in block.splitlines(keepends=True))
+            for line in block.splitlines(keepends=True):
+                yield BASE.replace("provider: openai\n", line) if line.startswith("provider") else BASE + line
 
 
 def test_it_is_a_schema_of_draft_07() -> None:
