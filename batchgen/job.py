@@ -243,17 +243,13 @@ class Job:
         """Finish what was begun, buy what is queued; returns the cap that was reached, or ""."""
         purse = await self._purse(books, {lane.pool: lane.provider for lane in lanes})
         self.progress.lanes, self.progress.purse = lanes, purse
-        for lane in lanes:
-            lane.recall(await books.quotas(lane.account))
-            if self.progress.draining:
-                lane.drain()
-            elif self._order.recall:
-                lane.stop()
+        await self._remind(books, lanes)
         deadline = self.progress.deadline = self._deadline()
         engine = ELSEWHERE if self._order.manifest.engine.ray else NAME
         means = purse, self._policy(), self.progress.settled, engine
         buyers = [Buyer(books, lane, *means, deadline=deadline, crew=crew) for lane in lanes]
         if crew:
+            self.progress.crew = crew
             await remote.amend(crew, books, buyers)
         queues = self._queues(books, lanes)
         pools = [self._pool(each, lanes, queues[each.lane.pool], bool(batches) or left) for each in buyers]
@@ -271,6 +267,15 @@ class Job:
             await remote.amend(crew, books, buyers)
         await progress.learn(self.progress, books)
         return cap or helm.cap
+
+    async def _remind(self, books: Ledger, lanes: Sequence[Lane]) -> None:
+        """Of what was learned of their limits, and of what they were told meanwhile."""
+        for lane in lanes:
+            lane.recall(await books.quotas(lane.account))
+            if self.progress.draining:
+                lane.drain()
+            elif self._order.recall:
+                lane.stop()
 
     def _policy(self) -> Policy:
         retry, patient = self._order.manifest.retry, self._order.manifest.limits.on_blocked == "wait"

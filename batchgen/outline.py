@@ -129,6 +129,7 @@ def lines(plan: Plan) -> list[str]:
         told += [f"Images   about {size(plan.bytes)}, to {plan.store}/images"] if plan.store else []
         told += [f"Disk     about {size(plan.bytes_here)}; {size(plan.free)} free"]
         told += [f"Asks     {_door(host)}" for host in plan.hosts]
+        told += [f"Nodes    of the Ray cluster at {plan.engine.ray}, with their own keys"] if plan.engine.ray else []
         told += [f"Tells    {' and '.join(plan.tells)}"] if plan.tells else []
     return [*told, *(f"warning: {warning}" for warning in plan.warnings)]
 

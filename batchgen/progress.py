@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from batchgen.crew import Crew
 from batchgen.deadline import Deadline
 from batchgen.desk import Desk
 from batchgen.errors import StorageError
@@ -77,6 +78,7 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     lanes: Sequence[Lane] = ()
     desks: Sequence[Desk] = ()
+    crew: Crew | None = None
     purse: Purse | None = None
     draining: bool = False
     deadline: Deadline | None = None

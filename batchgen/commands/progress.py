@@ -84,6 +84,7 @@ class Watch:
         several = len(progress.lanes) > 1
         waiting = [f"{each.lane}: {each}" if several else str(each) for each in progress.waits()]
         parts += [str(progress.handed_over)] if progress.handed_over else []
+        parts += [str(progress.crew)] if progress.crew else []
         return [*parts, *waiting, *(["finishing what is paid for"] if progress.draining else [])]
 
     def _rate(self) -> float:

@@ -12,8 +12,8 @@ from . import machine
 from .batches import collecting, priced
 from .durable import durable
 from .enqueue import enqueue
-from .nodes import nodes
 from .keys import keys
+from .nodes import nodes
 from .plot import svg
 from .race import CPU, OURS, PROPER, RSS, STEADY, Course, Setting, race, ratio
 from .resume import SECONDS, resuming
