@@ -128,7 +128,7 @@ class Glance:
     @property
     def images(self) -> Store:
         """Where they lie, found out when the first one is asked for: there may be no ledger before."""
-        self._images = self._images or place.images(self.folder)
+        self._images = self._images or place.images(self.folder, patience=0.0)  # somebody waits
         return self._images
 
     def thumbnail(self, picture: Picture) -> bytes:

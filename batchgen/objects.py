@@ -31,6 +31,7 @@ PAGE = 1000  # names that are listed at a time
 PIECE = 8 << 20  # bytes of a large object that go at a time
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 ACCOUNTS = ("AWS_ACCESS_KEY_ID", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT_NAME")
+HTTP = "AWS_ALLOW_HTTP"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 CODE, STATUS = re.compile(r"<Code>([A-Za-z.]{1,60})</Code>"), re.compile(r"status code: (\d{3})")
 NO_BUCKET = re.compile("<Code>NoSuchBucket<|<Code>ContainerNotFound<|The specified bucket does not exist")
@@ -247,7 +248,7 @@ def _answered(ask: Callable[[], T], url: str, name: str) -> T:
 def opened(url: str, patience: float) -> Objects:
     """What lies below s3://bucket/prefix, gs:// or az://; the environment says who asks, and where.
 
-    UsageError where what it needs is not installed. Nothing is asked yet.
+    UsageError where what it needs is not installed, or all could be read on the way. Nothing is asked yet.
     """
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
@@ -256,7 +257,7 @@ def opened(url: str, patience: float) -> Objects:
     except ImportError:
         raise UsageError(MISSING.format(url)) from None
     make = getattr(store, KINDS[scheme])
-    options = {"timeout": TIMEOUT, "allow_http": _endpoint(os.environ) in LOOPBACK}  # there, nobody needs encryption
+    options = {"timeout": TIMEOUT, "allow_http": _open_road(os.environ)}
     try:
         found = make(bucket, client_options=options, retry_config={"max_retries": RETRIES})
     except Exception as error:  # whatever stands in the environment; it may be a key
@@ -278,6 +279,15 @@ def told(environ: Mapping[str, str]) -> str:
     who = f"with {', '.join(given)}" if given else f"without {ACCOUNTS[0]}: export it before a run with output.store"
     host = _endpoint(environ)
     return f"can be reached{f', s3:// at {host}' if host else ''}, {who}"
+
+
+def _open_road(environ: Mapping[str, str]) -> bool:
+    """Whether S3 may be asked without encryption: on this machine, or where somebody says so; UsageError elsewhere."""
+    may = _endpoint(environ) in LOOPBACK or environ.get(HTTP, "").lower() in ("1", "true")
+    name = next((name for name in ENDPOINTS if environ.get(name)), "")
+    if not may and environ.get(name, "").lower().startswith("http://"):
+        raise UsageError(f"{name} begins with http://: anybody on the way can read it. Use https://, or {HTTP}=true")
+    return may
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:

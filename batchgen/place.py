@@ -8,6 +8,7 @@ from batchgen.folder import Folder
 from batchgen.store import Directory, Store
 
 IMAGES = "images"
+PATIENCE = 60.0  # seconds, of who reads many
 
 
 def of(folder: Folder, patience: float = 0.0) -> Store:
@@ -16,7 +17,7 @@ def of(folder: Folder, patience: float = 0.0) -> Store:
     return store.opened(url, patience) if url else Directory(str(folder.path))
 
 
-def images(folder: Folder, patience: float = 0.0) -> Store:
+def images(folder: Folder, patience: float = PATIENCE) -> Store:
     """Where its images lie; a bucket that is not reached is asked again for `patience` seconds."""
     return of(folder, patience).below(IMAGES)
 

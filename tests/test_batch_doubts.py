@@ -273,7 +273,7 @@ def test_what_is_said_of_a_batch_api_is_held_against_what_it_can_be(rules: objec
 @pytest.mark.parametrize(
     ("engine", "says"),
     [
-        ("ray", "'ray' is not one of local, batch"),
+        ("rays", "'rays' is not one of local, batch"),
         ({"bach": True}, "unknown key"),
         ({"batch": False, "until": "07:00"}, "it needs batch: true"),
     ],

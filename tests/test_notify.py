@@ -20,7 +20,7 @@ from test_manifest import BASE, read, refused
 from test_process import planted
 from world import HERON, KEY, KEY_ENV, OTTER, Host, Respond, World, environment, eventually, many
 
-from batchgen import generate, manifest, notify
+from batchgen import attempt, manifest, notify
 from batchgen.ending import Ended
 from batchgen.errors import Blocked, StorageError
 from batchgen.folder import Folder
@@ -125,7 +125,7 @@ def test_what_no_look_has_seen_before_is_told_with_the_end(
 def test_a_disk_that_is_full_is_told_though_the_run_raises(
     world: World, hook: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "ROOM", 1 << 50)
+    monkeypatch.setattr(attempt, "ROOM", 1 << 50)
     with pytest.raises(StorageError):
         world.run(notify={"url_env": "WEBHOOK_URL", "format": "json"})
     (found,) = objects(hook)

@@ -12,7 +12,7 @@ from buckets import BUCKET, Bucket
 
 from batchgen import objects, store
 from batchgen.disk import Unsynced
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, UsageError
 from batchgen.objects import Objects
 
 NAMES = ["a.png", "a/b.png", "a b/c%20d+e.png", "é/水獺-🦦.png", "a/#?&=;.png", "a/b.png.png"]
@@ -115,6 +115,14 @@ def test_every_store_keeps_what_is_there(place: Objects, tmp_path: Path, url: st
     assert (made.size("a/2.png"), made.keeps("a/1.png", b"otter")) == (None, True)
     with pytest.raises(OSError, match=r"No such file|no such object"):
         made.read("a/2.png")
+
+
+def test_nobody_is_asked_in_the_clear_but_this_machine(place: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.invalid:9000")
+    with pytest.raises(UsageError, match="AWS_ENDPOINT_URL begins with http://"):
+        objects.opened(place.url, 0)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    assert objects.opened(place.url, 0).url == place.url
 
 
 @pytest.mark.parametrize(
