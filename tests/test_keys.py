@@ -1,19 +1,57 @@
 """Several keys or regions of one provider: one queue, a lane for each, each at its own pace."""
 
 import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Start
-from world import World, many
+from hypothesis import given
+from hypothesis import strategies as st
+from test_lane import PROVIDER, lane, task
+from world import KEY_ENV, Host, Respond, World, environment, eventually, many
+
+from batchgen import ledger, manifest
+from batchgen.catalog import Key, Provider
+from batchgen.client import Access
+from batchgen.endpoint import _labels
+from batchgen.engines.queue import Queue
+from batchgen.errors import ManifestError
+from batchgen.lane import Lane
+from batchgen.manifest import Setup
+from batchgen.task import AttemptState, Identity, Settlement, TaskState
+from batchgen.terms import rate
 
 A, B = "sk-first-8HlrwYMfvea9lkx", "sk-second-5hpA6eEfujfoRnx"
 BOTH = {"POOL_KEY_A": A, "POOL_KEY_B": B}
 LANES = ["pretend/POOL_KEY_A", "pretend/POOL_KEY_B"]
 
 
-def pooled(world: World, tasks: int, *keys: object, **changes: object) -> None:
-    provider = world.provider(api_key_env=None, keys=[*(keys or BOTH)])
-    world.write(provider={k: v for k, v in provider.items() if v}, prompts=many(tasks), **changes)
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def pool(world: World, *keys: object, **more: object) -> dict[str, Any]:
+    """The part of a manifest that names several keys."""
+    provider = world.provider(keys=[*(keys or BOTH)], **more)
+    del provider["api_key_env"]
+    return {"provider": provider}
+
+
+def pooled(world: World, tasks: int, *keys: object, idempotency: str = "", **changes: Any) -> None:
+    more = {"idempotency": idempotency} if idempotency else {}
+    world.write(**pool(world, *keys, **more), prompts=many(tasks), **changes)
+
+
+def read(provider: str, trusted: frozenset[str] = frozenset()) -> Provider:
+    """The only provider of a manifest."""
+    text = f"name: animals\nprovider: {provider}\nmodel: gpt-image-2\nprompts: [A fox]\n"
+    (one,) = manifest.loads(text, Path("jobs/x.yaml"), Setup({}, trust_hosts=trusted)).providers.values()
+    return one
 
 
 def lanes(world: World, state: str = "paid") -> dict[str, int]:
@@ -65,3 +103,235 @@ def test_both_keys_die_and_the_run_ends_blocked(bad: Start) -> None:
     world.check_equal_to_the_bill()
     (reason,) = world.rows("SELECT reason FROM runs")[0]
     assert all(name in reason for name in LANES)
+
+
+def test_each_key_goes_at_its_own_pace_and_both_until_the_end(bad: Start) -> None:
+    world = bad("--key-ipm", f"{A}=1200,{B}=300", "--burst", "5", "--latency", "0.1")
+    pooled(world, 120, limits={"concurrency": "auto", "budget": 10})
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert ended.returncode == 0, ended.stderr
+    paid = lanes(world)
+    assert 2.5 < paid[LANES[0]] / paid[LANES[1]] < 6
+    last = dict(world.rows("SELECT lane, max(julianday(sent_at)) * 86400 FROM attempts GROUP BY lane"))
+    assert abs(last[LANES[0]] - last[LANES[1]]) < 2, "neither sits on the last tasks while the other is idle"
+    rates = world.rows("SELECT lane, round(per_minute) FROM quotas ORDER BY lane")
+    assert rates == [(LANES[0], 1200), (LANES[1], 300)]
+    world.check_equal_to_the_bill()
+    world.write(**{**pool(world), "prompts": many(3120), "limits": {"concurrency": 1000}})
+    plan = world.command("plan", "otters.yaml", **BOTH).stdout
+    assert "by what pretend allows: 1,500 requests a minute" in plan
+
+
+def test_what_waits_for_a_host_that_wants_an_hour_is_made_by_another(
+    world: World, host: Callable[[Respond], Host]
+) -> None:
+    slow = host(lambda *_: (429, {"retry-after": "3600", "content-type": "application/json"}, b"{}"))
+    good = {"base_url": world.sandbox.url, "api_key_env": KEY_ENV}
+    pooled(world, 24, {"base_url": f"{slow.url}/v1"}, good)
+    begun = time.monotonic()
+    ended = world.command("run", "otters.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert time.monotonic() - begun < 30
+    assert (world.states(), len(world.charges())) == ({"done": 24}, 24)
+    assert 4 <= len(slow.seen) < 12, "a host that is asked no more than it must be"
+    assert all("authorization" not in headers for headers, _ in slow.taken), "a key goes to its own host alone"
+
+
+def test_a_key_that_is_mended_takes_up_what_only_it_can_do(bad: Start) -> None:
+    """A purchase of unknown fate is asked for again by its own account, or by nobody."""
+    world = bad("--idempotent", "3600", "--script", "cut cut cut cut", "--latency", "0.05", "--key-ends", f"{B}=2:401")
+    pooled(world, 8, limits={"concurrency": 2, "budget": 10}, retry={"attempts": 9}, idempotency="1h")
+    ended = world.command("run", "otters.yaml", **BOTH)
+    purchases = world.rows("SELECT purchase, count(DISTINCT lane) FROM attempts GROUP BY purchase")
+    assert {lanes for _, lanes in purchases} == {1}
+    assert ended.returncode == 5, ended.stderr
+    (waiting,) = world.rows("SELECT count(*) FROM tasks WHERE state = 'todo' AND replay = 1")[0]
+    assert world.states() == {"done": 8 - waiting, "todo": waiting}
+    assert waiting > 0
+    assert world.command("run", "otters.yaml", **{**BOTH, "POOL_KEY_B": B}).returncode == 5
+    world.check_books()
+
+
+def test_a_killed_run_goes_on_with_both_keys_and_buys_nothing_twice(bad: Start) -> None:
+    world = bad("--latency", "0.2", "--idempotent", "3600")
+    pooled(world, 40, idempotency="1h")
+    process = world.begin("run", "otters.yaml", **BOTH)
+    eventually(lambda: len(world.charges()) >= 12)
+    process.kill()
+    process.wait()
+    again = world.command("run", "otters.yaml", **BOTH)
+    assert again.returncode == 0, again.stderr
+    assert world.states() == {"done": 40}
+    assert sorted(lanes(world)) == LANES
+    purchases = world.rows("SELECT count(DISTINCT lane) FROM attempts GROUP BY purchase")
+    assert {*purchases} == {(1,)}
+    assert len(world.charges()) == 40
+    world.check_books()
+
+
+def test_what_a_lane_left_open_is_settled_by_another_when_its_key_is_gone(bad: Start) -> None:
+    world = bad("--latency", "1")
+    again: dict[str, Any] = {"retry": {"duplicate_allowance": 1}}
+    pooled(world, 8, **again)
+    process = world.begin("run", "otters.yaml", **BOTH)
+    eventually(lambda: world.run_folder.joinpath("ledger.db").exists() and "sending" in world.attempts())
+    process.kill()
+    process.wait()
+    pooled(world, 8, "POOL_KEY_A", **again)
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert ended.returncode == 0, ended.stderr
+    assert world.states() == {"done": 8}
+    assert not {"sending", "accepted"} & {*world.attempts()}
+    world.check_books()
+
+
+def test_batches_are_drawn_from_the_same_queue(bad: Start) -> None:
+    world = bad("--batch-rate", "1000")
+    batch = {"poll": 0.05, "lines_most": 5}
+    provider = {**pool(world)["provider"], "batch": batch}
+    world.write(provider=provider, prompts=many(20), engine="batch")
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert ended.returncode == 0, ended.stderr
+    assert world.states() == {"done": 20}
+    assert {lane for (lane,) in world.rows("SELECT DISTINCT lane FROM batches")} <= {*LANES}
+    world.check_equal_to_the_bill()
+
+
+# before anything is sent
+
+
+def test_a_task_is_the_same_by_one_key_and_by_several(world: World) -> None:
+    def keys(**changes: object) -> list[str]:
+        path = world.write(prompts=many(3), **changes)
+        found = manifest.load(path, Setup(environment(**BOTH)))
+        return [Identity(variant).key('"otter"', 1, 1) for variant in found.variants]
+
+    assert keys() == keys(**pool(world))
+
+
+def test_a_second_key_changes_nothing_for_the_first() -> None:
+    found = read("{name: openai, keys: [OPENAI_API_KEY, OTHER_KEY]}")
+    assert [lane.lane for lane in found.lanes] == ["openai", "openai/OTHER_KEY"]
+    assert [lane.api_key_env for lane in found.lanes] == ["OPENAI_API_KEY", "OTHER_KEY"]
+    assert {lane.base_url for lane in found.lanes} == {found.base_url}
+    assert read("openai").lanes == (read("openai"),)
+
+
+def test_regions_and_hosts_of_ones_own_are_called_by_what_differs() -> None:
+    eu = "{api_key_env: KEY_EU, base_url: 'https://eu.example/v1'}"
+    local = "{base_url: 'http://127.0.0.1:8001/v1'}, {base_url: 'http://127.0.0.1:8002/v1'}"
+    found = read(f"{{name: gpu, dialect: openai, keys: [{eu}, {local}]}}", frozenset({"eu.example"}))
+    assert [lane.lane for lane in found.lanes] == ["gpu/KEY_EU", "gpu/127.0.0.1:8001", "gpu/127.0.0.1:8002"]
+    assert [lane.api_key_env for lane in found.lanes] == ["KEY_EU", "", ""]
+
+
+def test_a_rehearsal_has_a_lane_for_each_key(world: World) -> None:
+    world.write(**pool(world))
+    assert world.command("run", "otters.yaml", "--sandbox").returncode == 0
+    world.write(**pool(world), prompts=many(9))
+    assert world.command("run", "otters.yaml", "--sandbox").returncode == 0
+    ledger = world.run_folder.with_name("otters.sandbox") / "ledger.db"
+    told = json.loads(world.command("report", str(ledger.parent), "--json").stdout)
+    assert [each["lane"] for each in told["lanes"]] == [f"sandbox:{name}" for name in LANES]
+
+
+WRONG = [
+    ("{name: openai, keys: [A_KEY, A_KEY]}", "keys.1: is the same key for the same host as number 1: leave it out"),
+    ("{name: openai, keys: [{}]}", "keys.0: says nothing"),
+    ("{name: openai, keys: []}", "keys: is empty"),
+    ("{name: openai, keys: A_KEY}", "keys: must be a list: [OPENAI_KEY_A, OPENAI_KEY_B]"),
+    ("{name: openai, keys: ['sk-proj-0123456789abc']}", "never the key itself"),
+    ("{name: openai, keys: [{key_env: A}]}", "unknown key (did you mean api_key_env?)"),
+    ("{name: openai, keys: [AIML_API_KEY]}", "keys.0: is the key of aimlapi: openai must not see it"),
+    ("{name: openai, keys: [{api_key_env: A, base_url: 'https://evil.example'}]}", "would go to evil.example"),
+    ("{name: openai, keys: [{base_url: 'http://api.openai.com/v1'}]}", "must be https"),
+    ("{dialect: openai, keys: [{base_url: 'http://127.0.0.1:8001'}]}", "needs a name, or a base_url of its own"),
+    ("{name: gpu, dialect: openai, keys: [A_KEY]}", "base_url: is missing"),
+    (
+        "{name: gpu, dialect: openai, base_url: 'http://127.0.0.1:1', api_key_env: C, keys: [A, B]}",
+        "api_key_env: is none of keys",
+    ),
+]
+
+
+@pytest.mark.parametrize(("said", "says"), WRONG, ids=[says for _, says in WRONG])
+def test_what_is_wrong_with_keys_is_told_with_its_line(said: str, says: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read(said)
+    (problem,) = caught.value.problems
+    assert problem.startswith("jobs/x.yaml:2:")
+    assert says in problem
+    assert "sk-proj" not in problem
+
+
+def test_a_key_that_is_missing_or_there_twice_is_told_before_anything_is_sent(world: World) -> None:
+    pooled(world, 2)
+    for environ, says in (
+        ({"POOL_KEY_A": A}, "POOL_KEY_B is not set: export it with your key for pretend"),
+        ({"POOL_KEY_A": A, "POOL_KEY_B": A}, "POOL_KEY_A and POOL_KEY_B hold the same key for 127.0.0.1"),
+    ):
+        ended = world.command("run", "otters.yaml", **environ)
+        assert (ended.returncode, says in ended.stderr, A in ended.stderr) == (2, True, False), ended.stderr
+    assert (world.run_folder.exists(), world.charges()) == (False, [])
+    plan = world.command("plan", "otters.yaml", POOL_KEY_A=A).stdout
+    assert "with the key in POOL_KEY_A" in plan
+    assert "with the key in POOL_KEY_B (not set: export it)" in plan
+
+
+def test_a_limit_is_a_lanes_or_its_providers_or_everybodys() -> None:
+    found = read("{name: openai, keys: [OPENAI_API_KEY, OTHER_KEY]}")
+    first, second = found.lanes
+    rates = {"openai/OTHER_KEY": 60, "openai": 240, "": 9}
+    assert (rate(rates, first), rate(rates, second)) == (240, 60)
+    assert (rate({"": 9}, second), rate({}, second)) == (9, 0)
+
+
+keys = st.builds(
+    Key,
+    api_key_env=st.sampled_from(["", "A", "B", "C"]),
+    base_url=st.sampled_from(["https://eu.example", "https://us.example/v1", "https://eu.example:8443", "http://a/1"]),
+)
+
+
+@given(st.lists(keys, min_size=1, max_size=12, unique=True))
+def test_no_two_keys_have_one_name(found: list[Key]) -> None:
+    labels = _labels(found)
+    assert len(set(labels)) == len(found)
+    assert all(labels)
+    assert _labels(found[::-1]) == labels[::-1], "whatever their order"
+
+
+# the queue
+
+
+@pytest.mark.anyio
+async def test_a_purchase_of_unknown_fate_is_its_own_accounts_alone(tmp_path: Path) -> None:
+    provider = replace(PROVIDER, idempotency=3600.0)
+    for name in ["one", "two", "three"]:
+        (tmp_path / name).mkdir()
+    made = [keyed_lane(tmp_path / name, provider, name) for name in ("one", "two", "three")]
+    ledger.create(tmp_path / "ledger.db", "otters", "", "otters.yaml")
+    async with ledger.open_for_writing(tmp_path / "ledger.db") as books:
+        await books.wanted().add([task("held"), task("free")])
+        claimed, _ = await books.claim("openai", 2)
+        attempt = await books.begin(claimed, made[0].name, "local", 5, 3600.0, made[0].scope)
+        unknown = Settlement(AttemptState.UNKNOWN, TaskState.TODO, cost_high=5, replay=True)
+        await books.settle(attempt, unknown)
+        await books.release_orphans()
+        queue = Queue(books, "openai", made[:2])
+        assert (first := await queue.next(made[1]))
+        assert first.prompt == "free"
+        assert await queue.next(made[1]) is None
+        made[1].stop()
+        assert not queue.spent, "its own lane is there"
+        made[0].stop()
+        assert queue.spent
+        await queue.release()
+        (other,) = [await Queue(books, "openai", made[1:]).next(made[2])]
+        assert other
+        assert (other.prompt, other.replay) == ("held", True), "where nobody has that account, anybody may take it"
+
+
+def keyed_lane(folder: Path, provider: Provider, key: str) -> Lane:
+    made = lane(folder, provider=replace(provider, label=key))
+    return Lane(made.provider, made.bench, Access("http://127.0.0.1:1", {"authorization": key}, 5.0, 2.0), 2)

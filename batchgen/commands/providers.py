@@ -237,7 +237,11 @@ def data(provider: Provider, environ: Mapping[str, str]) -> Object:
     entry = asdict(provider)
     return {
         "name": provider.name,
-        **{name: value for name, value in entry.items() if name not in ("identity", "like", "name", "trusted")},
+        **{
+            name: value
+            for name, value in entry.items()
+            if name not in ("identity", "keys", "label", "like", "name", "trusted")
+        },
         "rules": [{"if": rule.when, "then": rule.then, "says": rule.says} for rule in provider.rules],
         "operations": operations(provider),
         "deliveries": deliveries(provider),

@@ -49,12 +49,8 @@ class Batched(Local):
         await self._left()
 
     async def _draft(self, desk: Desk) -> Batch | None:
-        """What it claims and does not take goes back to the queue: none of the lanes is through as long as it lasts."""
-        self.queue.away += 1
-        try:
+        with self.queue.looking():
             return await desk.draft()
-        finally:
-            self.queue.away -= 1
 
     async def _wait(self, back: anyio.Event) -> None:
         """Until a batch is over, or it is time to look again."""
@@ -70,5 +66,5 @@ class Batched(Local):
         return self._ends is not None and time.time() >= self._ends
 
     async def _left(self) -> None:
-        while self.queue.away:
+        while self.away:
             await self.queue.back.wait()

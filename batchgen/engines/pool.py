@@ -78,6 +78,7 @@ class Pool:
         self.desk = desk
         self.supply = supply
         self.queue = queue
+        self.away = 0  # errands of its own that were taken up
         self._fetching = 0  # attempts of an earlier run that are on their way
         self._lanes = lanes
         self.cap = ""
@@ -97,6 +98,7 @@ class Pool:
     ) -> None:
         """Begin an errand after which tasks may be queued again."""
         self.queue.leave()
+        self.away += 1
         self._fetching += fetches
         tasks.start_soon(self._taken_up, errand, what, fetches)
 
@@ -104,6 +106,7 @@ class Pool:
         try:
             await self.work(errand, what)
         finally:
+            self.away -= 1
             self._fetching -= fetches
             self.queue.come_back()
 

@@ -5,7 +5,8 @@ thus none sits on the last tasks while others are idle, and the tasks of one tha
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 
@@ -42,8 +43,22 @@ class Queue:
     def come_back(self) -> None:
         """It is over."""
         self.away -= 1
+        self._stir()
+
+    def _stir(self) -> None:
         self.back.set()
         self.back = anyio.Event()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """As long as tasks are taken of which some go back: no lane thinks meanwhile that nothing is left."""
+        self.away += 1
+        try:
+            yield
+        finally:
+            self.away -= 1
+            if not self.away:
+                self._stir()
 
     async def next(self, lane: Lane) -> Task | None:
         """The next task for a lane, `doing` from now on; None where none is to do that it may take."""

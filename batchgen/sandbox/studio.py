@@ -81,6 +81,8 @@ class Counter:
         asked = arrived(scope, content, next(self.studio.arrivals))
         try:
             order = await self._order(asked)
+            if ended := self.studio.accounts.ended(asked):
+                raise Refused(self.dialect.declined(ended, asked, order))
             replayed = self.studio.keys.claim(asked)
         except Refused as no:
             replayed = self._refusal(no, asked)
@@ -116,8 +118,6 @@ class Counter:
         name = self.studio.plan(asked.ordinal)
         fault = FAULTS[name]
         try:
-            if ended := self.studio.accounts.ended(asked):
-                raise Refused(self.dialect.declined(ended, asked, order))
             if not fault.billed and fault.instead:
                 return fault, fault.instead(asked)
             if not fault.billed:
