@@ -106,10 +106,10 @@ RULE: Says = {
     "says": "What the plan tells of a request that breaks the rule.",
 }
 LIMITS: Says = {
-    "concurrency": "Requests that are on their way at once, at each provider; auto: as many as are of use, up to 32.",
-    "images_per_minute": "Images a minute, at each provider, or at those named: {openai: 20}. Left out: as it allows.",
-    "requests_per_minute": "Requests a minute, at each provider, or at those named. Left out: as it allows.",
-    "tokens_per_minute": "Tokens a minute, as estimated, at each provider, or at those named. Left out: as it allows.",
+    "concurrency": "Requests that are on their way at once, by each key; auto: as many as are of use, up to 32.",
+    "images_per_minute": "Images a minute, in each lane, or in those named: {openai: 20}. Left out: as it allows.",
+    "requests_per_minute": "Requests a minute, in each lane, or in those named. Left out: as it allows.",
+    "tokens_per_minute": "Tokens a minute, as estimated, in each lane, or in those named. Left out: as it allows.",
     "budget": "USD for the whole job, ever, over all its runs. Left out: no limit.",
     "images": "Images of the whole job, ever, over all its runs. Left out: no limit.",
     "timeout": "How long to wait for one answer: in seconds, or 90s, 10m, 1h; at most 24h.",

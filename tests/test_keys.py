@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from conftest import Start
 from hypothesis import given
@@ -24,6 +25,7 @@ from batchgen.lane import Lane
 from batchgen.manifest import Setup
 from batchgen.task import AttemptState, Identity, Settlement, TaskState
 from batchgen.terms import rate
+from batchgen.turn import Stopped
 
 A, B = "sk-first-8HlrwYMfvea9lkx", "sk-second-5hpA6eEfujfoRnx"
 BOTH = {"POOL_KEY_A": A, "POOL_KEY_B": B}
@@ -197,6 +199,43 @@ def test_batches_are_drawn_from_the_same_queue(bad: Start) -> None:
     world.check_equal_to_the_bill()
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_goes_wrong_at_random_the_books_are_the_bill(bad: Start, seed: int) -> None:
+    faults = "429-header=0.1,429=0.1,500=0.1,cut=0.05,503-retry=0.05"
+    world = bad("--faults", faults, "--seed", str(seed), "--idempotent", "3600", "--key-ends", f"{B}={10 * seed}:quota")
+    pooled(world, 40, idempotency="1h", retry={"attempts": 9})
+    ended = world.command("run", "otters.yaml", **BOTH)
+    left = world.states().get("todo", 0)
+    assert ended.returncode == (5 if left else 0), ended.stderr
+    assert world.rows("SELECT count(*) FROM tasks WHERE state = 'todo' AND replay = 0") == [(0,)]
+    assert len(world.charges()) <= 40
+    world.check_books()
+
+
+def test_a_key_that_waits_for_a_person_keeps_nobody_waiting(bad: Start) -> None:
+    world = bad("--key-ends", f"{B}=3:billing", "--latency", "0.05")
+    pooled(world, 30, limits={"concurrency": 4, "budget": 10, "on_blocked": "wait"})
+    begun = time.monotonic()
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert (ended.returncode, world.states()) == (0, {"done": 30}), ended.stderr
+    assert time.monotonic() - begun < 30
+    assert "Blocked       pretend/POOL_KEY_B" in ended.stderr
+
+
+def test_a_run_that_is_told_to_stop_leaves_the_rest_whoever_is_blocked(bad: Start) -> None:
+    world = bad("--key-ends", f"{B}=1:401", "--latency", "0.3")
+    pooled(world, 60)
+    process = world.begin("run", "otters.yaml", **BOTH)
+    eventually(lambda: len(world.charges()) >= 8)
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 7, said
+    assert "interrupted; blocked: pretend/POOL_KEY_B" in said
+    states = world.states()
+    assert states["done"] + states["todo"] == 60
+    world.check_equal_to_the_bill()
+
+
 # before anything is sent
 
 
@@ -301,7 +340,55 @@ def test_no_two_keys_have_one_name(found: list[Key]) -> None:
     assert _labels(found[::-1]) == labels[::-1], "whatever their order"
 
 
-# the queue
+# a lane and the queue
+
+
+@pytest.mark.anyio
+async def test_who_asks_for_room_is_told_as_soon_as_there_is_some(tmp_path: Path) -> None:
+    async with lane(tmp_path, width=1) as one, anyio.create_task_group() as tasks:
+        with anyio.fail_after(1):
+            await one.ready()
+        async with one.slot():
+            tasks.start_soon(one.ready)
+            await anyio.wait_all_tasks_blocked()
+            assert one.queued == 1, "the window is full, and somebody would use more of it"
+        await anyio.wait_all_tasks_blocked()
+        assert one.queued == 0
+        one.gate.limited(one.gate.ticket, anyio.current_time(), 60.0, "429")
+        one.stop()
+        with anyio.fail_after(1):
+            await one.ready()
+
+
+@pytest.mark.anyio
+async def test_the_last_of_those_who_wait_is_dismissed_but_none_that_must_stay(tmp_path: Path) -> None:
+    stopped: list[str] = []
+
+    async def buy(one: Lane, name: str) -> None:
+        try:
+            async with one.slot(task=name):
+                raise AssertionError
+        except Stopped:
+            stopped.append(name)
+
+    async def rest(one: Lane, name: str, stays: bool) -> None:
+        try:
+            await one.pause(name, 60.0, "500", stays=stays)
+        except Stopped:
+            stopped.append(name)
+
+    async with lane(tmp_path, width=1) as one, anyio.create_task_group() as tasks, one.slot():
+        for name in ("first", "", "second"):
+            tasks.start_soon(buy, one, name)
+        tasks.start_soon(rest, one, "third", False)
+        tasks.start_soon(rest, one, "fourth", True)
+        await anyio.wait_all_tasks_blocked()
+        told = [one.dismiss(lambda name: name != "second"), one.dismiss(bool), one.dismiss(bool), one.dismiss(bool)]
+        await anyio.wait_all_tasks_blocked()
+        assert told == ["first", "second", "third", ""]
+        assert sorted(stopped) == ["first", "second", "third"]
+        one.stop()
+    assert sorted(stopped) == ["", "first", "fourth", "second", "third"]
 
 
 @pytest.mark.anyio
