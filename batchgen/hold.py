@@ -13,6 +13,7 @@ from batchgen import books, disk, ledger
 from batchgen.errors import LockedError, StorageError, UsageError
 from batchgen.folder import Folder
 from batchgen.manifest import Manifest
+from batchgen.text import clean
 
 log = logging.getLogger("batchgen")
 
@@ -101,6 +102,14 @@ def _lock(handle: int, folder: Folder) -> None:
             raise LockedError(f"another run holds {folder.path}{books.holder(folder.ledger)}") from None
 
 
+class Line(logging.Formatter):
+    """An event is one line, whatever somebody else has said of it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = clean(record.message)
+        return super().formatMessage(record)
+
+
 class Log(logging.FileHandler):
     """A log that a full disk ends in silence: the ledger says what matters."""
 
@@ -116,7 +125,7 @@ def logged(folder: Folder) -> Iterator[None]:
         handler = Log(folder.log, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{folder.log}: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(Line("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -50,7 +50,6 @@ from batchgen.store import Store
 from batchgen.supply import Supply
 from batchgen.task import Attempt, AttemptState, TaskState
 from batchgen.terms import Engine
-from batchgen.text import clean
 from batchgen.wanted import Change
 
 KEPT = (AttemptState.SENDING, AttemptState.ACCEPTED, AttemptState.UNUSABLE)  # whose replies stay in the spool
@@ -197,7 +196,7 @@ class Job:
             )
             raise
         finally:
-            log.info("ended with %d: %s", ended.exit_code, clean(ended.reason))
+            log.info("ended with %d: %s", ended.exit_code, ended.reason)
             with suppress(StorageError):  # it may be what ended us
                 await books.release_orphans()
                 await books.end(ended.exit_code, ended.reason)

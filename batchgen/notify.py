@@ -169,7 +169,7 @@ async def attempted(who: str, tell: Callable[[], Awaitable[None]]) -> None:
         says = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
     else:
         return
-    log.warning("notify: %s was not told: %s", who, clean(says))
+    log.warning("notify: %s was not told: %s", who, says)
 
 
 async def post(url: str, body: bytes, form: str) -> None:

@@ -20,7 +20,6 @@ from batchgen.folder import Folder
 from batchgen.lane import FILES, Lane
 from batchgen.purse import Purse
 from batchgen.terms import PACES, rate
-from batchgen.text import clean
 
 EVERY = 0.5  # seconds between two looks
 ANSWERS_MOST = 20  # that are kept for those who ask
@@ -99,7 +98,7 @@ class Helm:
     def _complain(self, says: str) -> None:
         """Once, and not twice a second."""
         if says != self._trouble:
-            log.warning(clean(says))
+            log.warning(says)
         self._trouble = says
 
     def _answer(self, asked: Asked) -> None:

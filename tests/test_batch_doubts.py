@@ -274,6 +274,8 @@ def test_what_is_said_of_a_batch_api_is_held_against_what_it_can_be(rules: objec
     ("engine", "says"),
     [
         ("rays", "'rays' is not one of local, batch"),
+        ({"ray": "auto", "batch": True}, "two ways to buy"),
+        ({"ray": "over there"}, "the address of a Ray cluster"),
         ({"bach": True}, "unknown key"),
         ({"batch": False, "until": "07:00"}, "it needs batch: true"),
     ],
