@@ -272,6 +272,15 @@ def test_a_rehearsal_has_a_lane_for_each_key(world: World) -> None:
     ledger = world.run_folder.with_name("otters.sandbox") / "ledger.db"
     told = json.loads(world.command("report", str(ledger.parent), "--json").stdout)
     assert [each["lane"] for each in told["lanes"]] == [f"sandbox:{name}" for name in LANES]
+    assert told["cost"]["pretend"]
+
+
+def test_the_sandbox_has_as_many_keys_as_one_likes_and_takes_no_money_of_any(world: World) -> None:
+    world.write(provider={"name": "sandbox", "keys": ["ONE", "OTHER"]}, prompts=many(6))
+    assert world.command("run", "otters.yaml").returncode == 0
+    told = json.loads(world.command("report", "otters", "--json").stdout)
+    assert [each["lane"] for each in told["lanes"]] == ["sandbox/ONE", "sandbox/OTHER"]
+    assert told["cost"]["pretend"]
 
 
 WRONG = [

@@ -263,8 +263,8 @@ def at(known: Tariff | None, share: float) -> Tariff | None:
 
 
 def is_pretend(identity: str) -> bool:
-    """Whether a provider of that identity takes no real money: the sandbox, or one that it plays."""
-    return identity.partition(":")[0] == SANDBOX
+    """Whether a provider of that identity, or a lane, takes no real money: the sandbox, or one that it plays."""
+    return identity.replace("/", ":").partition(":")[0] == SANDBOX
 
 
 def origin(url: str) -> str:
