@@ -4,6 +4,7 @@ A disk is slow at making names durable, and a thread at being woken; both are do
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from batchgen.wire import Reply
 SPARES = 64  # files that are written over, not removed and made
 BACKLOG = 16  # answers that may wait to be saved while others are asked for in their place
 GROUP_MOST = 2 * 2**20  # bytes of answers that are worked on together; what waits beyond it wakes another thread
+GRACE = 2.0  # seconds for what is being written
 FEW = 4  # threads that save: with more, each answer has one to itself
 Step = Callable[[Sequence["Work"]], None]
 Read = Callable[[Reply | None, Unsynced], Any]
@@ -42,6 +44,7 @@ class Work:
     reply: Reply | None
     read: Read
     sealed: Callable[[], None]
+    kept: asyncio.Event
     done: "asyncio.Future[Any]"
     size: int
     result: Any = None
@@ -109,15 +112,16 @@ class Finisher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing waits any more."""
+        """Nobody waits any more; one who was told to leave at once leaves behind what a bucket has not answered yet."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
         for _ in self._threads:
             self._tasks.put(None)
+        until = time.monotonic() + GRACE
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
         self._spool.sweep()
 
     def _serve(self) -> None:
@@ -126,11 +130,13 @@ class Finisher:
 
     async def finish(self, attempt: str, k: int, reply: Reply | None, read: Read, sealed: Callable[[], None]) -> Any:
         """What `read` returned, once all that it wrote is on the disk; what it raised is raised here."""
-        done = asyncio.get_running_loop().create_future()
-        work = Work(attempt, k, reply, read, sealed, done, 1 if reply is None else max(1, reply.weight))
+        done, kept = asyncio.get_running_loop().create_future(), asyncio.Event()
+        size = max(1, reply.weight) if reply else 1
+        work = Work(attempt, k, reply, read, sealed, kept, done, size)
         self._begin(self._sealing, [work], self._seal)
         with anyio.CancelScope(shield=True):
-            return await done
+            await kept.wait()
+        return await done  # who is told to leave need not wait for a bucket: what is kept, the next run finishes
 
     def _begin(self, line: Line, group: Sequence[Work], step: Callable[[Sequence[Work]], Step]) -> None:
         """Put a group in line, and wake a thread for it, another one only where much waits."""
@@ -157,6 +163,8 @@ class Finisher:
     def _sealed(self, group: Sequence[Work]) -> None:
         """Free their connections, but for those of which too many wait to be saved: else more and more would."""
         room = BACKLOG - len(self._saving.waiting)
+        for work in group:
+            work.kept.set()
         self._begin(self._saving, group, self._save)
         for work in [work for work in group if work.free][: max(0, room)]:
             work.sealed()
@@ -179,6 +187,7 @@ def _stepped(step: Callable[[Sequence[Work]], Step], group: Sequence[Work]) -> S
 
 def _over(group: Sequence[Work]) -> None:
     for work in group:
+        work.kept.set()
         if work.done.done():  # nobody listens
             continue
         if work.error:

@@ -112,6 +112,24 @@ def test_a_short_outage_is_waited_for(world: World, bucket: Bucket) -> None:
     check_images(world)
 
 
+def test_who_leaves_at_once_in_an_outage_loses_nothing(world: World, bucket: Bucket) -> None:
+    path = world.write(prompts=many(12), output={"store": place(world)})
+    process = world.begin("run", str(path))
+    eventually(lambda: len(world.charges()) >= 3)
+    bucket.tell("down")
+    eventually(lambda: "trying again" in (world.run_folder / "run.log").read_text())
+    process.send_signal(signal.SIGINT)
+    assert process.stderr
+    assert next(line for line in process.stderr if "Ctrl-C again leaves now" in line)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    bucket.tell("up")
+    assert process.returncode == 7
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 12
+    check_images(world)
+
+
 @pytest.mark.parametrize(
     ("habit", "store", "says"),
     [
