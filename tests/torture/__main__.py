@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
+from . import clusters as remote
 from . import disks, points, power, tracer
 from .batches import batches
 from .campaign import Result, at_points, kills, scene, spread
@@ -19,8 +20,16 @@ from .setup import POLICIES, of_points
 from .summary import table
 from .tracer import Point
 
-SMOKE = {"kills": 9, "points": 6, "scenes": len(SCENES), "power": 2, "disks": 2, "batches": 12}
-WHOLE = {"kills": 60, "points": 20, "scenes": len(SCENES) * len(POLICIES), "power": 20, "disks": 20, "batches": 200}
+SMOKE = {"kills": 9, "points": 6, "scenes": len(SCENES), "power": 2, "disks": 2, "batches": 12, "clusters": 0}
+WHOLE = {
+    "kills": 60,
+    "points": 20,
+    "scenes": len(SCENES) * len(POLICIES),
+    "power": 20,
+    "disks": 20,
+    "batches": 200,
+    "clusters": 14,
+}
 Work = Callable[[Path, int, str], Result]  # by folder, seed and policy
 
 
@@ -68,6 +77,12 @@ def batch_runs(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     yield from until_killed(options, folder, partial(batches, at=options.at), options.batches)
 
 
+def cluster_runs(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
+    if not remote.missing():
+        work = partial(remote.clusters, tasks=options.tasks, what=options.what)
+        yield from by_seed(options, folder, work, options.clusters)
+
+
 def point_runs(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     if tracer.missing():
         return
@@ -100,6 +115,7 @@ RUNS = {
     "power": power_runs,
     "disks": disk_runs,
     "batches": batch_runs,
+    "clusters": cluster_runs,
 }
 
 
@@ -122,6 +138,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--power", type=int, help="power cuts, until there were so many")
     parser.add_argument("--disks", type=int, help="runs on disks that fail or are full")
     parser.add_argument("--batches", type=int, help="of runs that buy by the batch, until there were so many")
+    parser.add_argument("--clusters", type=int, help="runs by the nodes of a Ray cluster")
+    parser.add_argument("--tasks", type=int, default=300, help="of each of these (default: 300)")
+    parser.add_argument("--what", choices=remote.DEED, default="", help="what befalls them (default: each in turn)")
     parser.add_argument(
         "--at", type=listed, default=[], metavar="POINT,…", help="a replay's: start/fsync/3,work/rename/1"
     )

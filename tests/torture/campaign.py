@@ -53,15 +53,16 @@ class Result:
 
 
 Deed = Callable[[World, Checker, Result], None]
+Kind = Callable[[Path, Setup], World]
 
 
-def run(folder: Path, setup: Setup, result: Result, deed: Deed, tell: bool = True) -> Result:
+def run(folder: Path, setup: Setup, result: Result, deed: Deed, tell: bool = True, kind: Kind = World) -> Result:
     """One run: the deed, then recovery to the end, then once more for nothing; all of it checked.
 
     With `tell` what the program says about it is, too.
     """
     place = Path(tempfile.mkdtemp(prefix=f"{result.name}-{result.policy}-{result.seed}-", dir=folder)) / "world"
-    with World(place, setup) as world:
+    with kind(place, setup) as world:
         checker = Checker.of(world)
         deed(world, checker, result)
         code = world.finish()

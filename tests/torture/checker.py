@@ -33,13 +33,14 @@ class Violation:
 class Checker:
     """Follows one run folder through all that happens to it, and remembers what was ever reported as saved.
 
-    `said` is the file with what the program printed.
+    `said` is the file with what the program printed, `store` where images lie, if not in the run folder.
     """
 
     run: Path
     bill: Path
     setup: Setup
     said: Path | None = None
+    store: Path | None = None
     violations: list[Violation] = field(default_factory=list)
     worst: int = 0  # requests of unknown fate after one kill
     lingered: float = 0.0  # seconds that a process lived on after it had ended its run
@@ -51,7 +52,11 @@ class Checker:
 
     @classmethod
     def of(cls, world: World) -> Self:
-        return cls(world.run, world.bill, world.setup, world.output)
+        return cls(world.run, world.bill, world.setup, world.output, world.images.parent)
+
+    @property
+    def images(self) -> Path:
+        return (self.store or self.run) / "images"
 
     def after_kill(self) -> Books:
         """Nothing that was reported may be wrong, even before the next run mends what it finds."""
@@ -131,7 +136,7 @@ class Checker:
 
     def _files(self, _: Books) -> Iterator[Violation]:
         for path, (sha256, size) in self._saved.items():
-            file = self.run / "images" / path
+            file = self.images / path
             data = file.read_bytes() if file.is_file() else None
             if data is None and path not in self.missing:
                 yield Violation("lost", f"{path} is not on the disk")
@@ -164,9 +169,9 @@ class Checker:
 
     def _strangers(self, books: Books) -> Iterator[Violation]:
         """Files that no row owns."""
-        known = {self.run / "images" / row["path"] for row in books.images if row["path"]}
+        known = {self.images / row["path"] for row in books.images if row["path"]}
         kept = {row["id"] for row in books.attempts if row["state"] in ("unusable", "accepted")}
-        orphans = {path for path in (self.run / "images").rglob("*") if path.is_file() and path not in known}
+        orphans = {path for path in (self.images).rglob("*") if path.is_file() and path not in known}
         if self.emptied:
             self.leftover = {path.name for path in orphans}
             orphans = set()
@@ -174,8 +179,13 @@ class Checker:
         for path in (self.run / "spool").glob("*"):
             if path.name.partition(".")[0] not in kept:
                 yield Violation("orphan", f"left in the spool: {path}")
-        for path in (*self.run.glob("*.part"), *self.run.glob("batches/*")):
+        for path in (*self.run.glob("*.part"), *self.run.glob("batches/*"), *self._receipts(books)):
             yield Violation("orphan", f"left over: {path}")
+
+    def _receipts(self, books: Books) -> list[Path]:
+        """Receipts that nobody needs any more."""
+        open_ = {row["id"] for row in books.attempts if row["state"] in ("accepted", "unknown")}
+        return [path for path in self.images.parent.glob("receipts/*") if path.name.partition(".")[0] not in open_]
 
     def _unknown(self, books: Books) -> Iterator[Violation]:
         """One kill makes no more requests unknown than were open; a batch can be asked for what it came to."""
@@ -188,10 +198,11 @@ class Checker:
     def _private(self, _: Books) -> Iterator[Violation]:
         """Nothing holds the key, and nobody else on the machine may read anything but images."""
         printed = self.said.read_bytes() if self.said else b""
-        for leak in (*canary.leaks(self.run), *(f"the output: {form}" for form in canary.forms_in(printed))):
+        kept = (leak for place in {self.run, self.images.parent} for leak in canary.leaks(place))
+        for leak in (*kept, *(f"the output: {form}" for form in canary.forms_in(printed))):
             yield Violation("key", leak)
         for path in self.run.rglob("*"):
-            if path.is_file() and self.run / "images" not in path.parents and open_to_others(path):
+            if path.is_file() and self.images not in path.parents and open_to_others(path):
                 yield Violation("open", f"others may read {path}")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from .tracer import Point
 
 PIECE = 1 << 15  # bytes that are fetched at a time, so that a small file is read in many pieces
-ROOMS = {"BatchBook": "batchbook", "Counter": "counter", "Ledger": "ledger"}
+ROOMS = {"BatchBook": "batchbook", "Counter": "counter", "Ledger": "ledger", "Crew": "crew", "Losses": "losses"}
 KILLED = "killed at"
 Step = Callable[..., Awaitable[Any]]
 

@@ -34,6 +34,7 @@ class Setup:
     The tasks and the requests that are open at once are shared out among `lanes` providers, all of them that server.
     `ends` are states in which a task may be left, beside `done`, and `held` where that is the policy. `lines` are the
     most of a batch (0: every request is sent by itself), `batching` the seconds after which there are no more batches.
+    A run that takes more than `patience` seconds hangs.
     """
 
     tasks: int = 60
@@ -47,6 +48,7 @@ class Setup:
     attempts: int = 50  # more than is ever needed: what ends for want of tries has not converged
     ends: tuple[str, ...] = ()
     lines: int = 0
+    patience: float = 60.0
     batching: float = 0.0
     flags: tuple[str, ...] = ()
 
@@ -114,6 +116,19 @@ def of_batches(policy: str) -> tuple[Setup, ...]:
         replace(plain, budget=0.06, ends=("todo",), flags=(*plain.flags, "--batch-faults", "ok missing dies")),
         replace(plain, lines=5, flags=(*plain.flags, "--batch-tokens", "120", "--batch-tokens-at", "create")),
         replace(plain, lines=5, flags=(*plain.flags, "--batch-tokens", "120", "--batch-tokens-at", "validating")),
+    )
+    return tuple(setup.on(policy) for setup in setups)
+
+
+def of_clusters(policy: str, tasks: int) -> tuple[Setup, ...]:
+    """The worlds of the clusters, by chance."""
+    plain = Setup(tasks=tasks, workers=16, latency=0.1, patience=300)
+    setups = (
+        plain,
+        replace(plain, flags=CUT),
+        replace(plain, flags=(*CUT, *LINKS, *LARGE)),
+        replace(plain, ware="polled", flags=CUT),
+        replace(plain, ware="edit", images=2, flags=CUT),
     )
     return tuple(setup.on(policy) for setup in setups)
 

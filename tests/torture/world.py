@@ -18,8 +18,8 @@ from sandbox import child
 from .setup import KEY_ENV, Setup, lay_out, manifest
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds after which a run that does not end by itself hangs
 Process = subprocess.Popen[bytes]
+PATIENCE = 60.0  # seconds
 
 
 class World:
@@ -30,6 +30,7 @@ class World:
         self.folder = folder
         self.manifest = folder / "job.yaml"
         self.run = folder / "runs" / "tortured"
+        self.images = self.run / "images"
         self.bill = folder / "bill.jsonl"
         self.output = folder / "output.txt"
         self.environ: dict[str, str] = {}  # what the children see beside what all do
@@ -87,7 +88,7 @@ class World:
         process = process or self.start()
         if process.returncode is not None:
             return process.returncode
-        if not until(lambda: ended(process), PATIENCE):
+        if not until(lambda: ended(process), self.setup.patience):
             os.kill(process.pid, signal.SIGABRT)
         _, status, used = os.wait4(process.pid, 0)
         self.gone, self.worked = time.time(), used.ru_utime + used.ru_stime
