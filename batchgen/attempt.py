@@ -62,14 +62,18 @@ class Bench:
     apart: bool = False
 
 
-def check_place(task: Task, bench: Bench, open_: int = 1) -> None:
-    """StorageError where its images would find none, or where they are: paid for by what a ledger lost since.
-
-    As many requests as are `open_` may each bring as much. Where images may be put apart, an earlier try may have left
-    some, of which nobody heard.
-    """
+def check_room(task: Task, bench: Bench, open_: int = 1) -> None:
+    """StorageError where its images would find none. As many requests as are `open_` may each bring as much."""
     disk.check_room(bench.spool.folder, ROOM * task.variant.images * open_)
     bench.images.check_room(ROOM * task.variant.images * open_)
+
+
+def check_place(task: Task, bench: Bench, open_: int = 1) -> None:
+    """StorageError where its images would find no place, or where they are: paid for by what a ledger lost since.
+
+    Where images may be put apart, an earlier try may have left some, of which nobody heard.
+    """
+    check_room(task, bench, open_)
     if bench.apart and task.tries:
         return
     if found := images.standing(bench.images, task.path, task.variant.images):

@@ -42,7 +42,7 @@ class Buyer(Means):
         """What came of an attempt that was given up is known after all."""
         settled = Errand(self, attempt.task, attempt).judge(found)
         if settled.attempt is not AttemptState.UNKNOWN:
-            await self.ledger.losses.amend(attempt, settled)
+            settled = await self.ledger.losses.amend(attempt, settled)
             self.purse.adopt(attempt)
             self.purse.settle(attempt, settled)
 

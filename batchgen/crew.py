@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,19 +13,21 @@ import anyio
 import anyio.to_thread
 
 from batchgen import __version__, inputs, receipt
-from batchgen.errors import Blocked, Unknown, Unsent
+from batchgen.errors import Blocked, StorageError, Unknown, Unsent, Unserved
 from batchgen.hand import KEEPS, Greeting
-from batchgen.receipt import Order, Receipt, Terms, Told
+from batchgen.receipt import SOON, Order, Receipt, Terms, Told
 from batchgen.store import Store
 from batchgen.task import Attempt, Input, Kind
 from batchgen.text import count
 
 LOST = "lost"  # the code of an attempt of which nobody knows what became
 LOOK, BEAT = 1.0, 2.0  # seconds between two looks at who is there, and between two questions to one of them
-SILENCE = 20.0  # seconds without an answer after which a worker is given up
-SKEW = 5.0  # seconds that clocks may differ by
+QUIET = 6.0  # seconds without an answer after which a worker gets no more
+SILENCE = 30.0  # and after which it is given up: whatever it was given is too old by then to be begun
 ABSENT = 600.0  # seconds for which somebody is waited for
-AGAIN = 0.5  # seconds between two looks at the store
+PARTING = 3.0  # seconds in which workers are told that they may go
+RESTS = 5.0, 60.0  # seconds, at first and at most, for which a worker gets nothing that could not send what it had
+LOST_MOST = 6  # workers in a row that were lost with all that they were at
 log = logging.getLogger("batchgen")
 
 
@@ -42,7 +44,8 @@ class Caller(Protocol):
     async def carry_out(self, order: Order) -> Told: ...
     async def held(self) -> frozenset[str]: ...
     async def dismiss(self) -> None: ...
-    def abandon(self, attempt: str) -> None: ...
+    def abandon(self, attempt: str) -> None:
+        """What it has not begun, it need not begin."""
 
 
 class Cluster(Protocol):
@@ -55,17 +58,37 @@ class Cluster(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """`away` are the orders that it was given, `held` those that it said it was at; who is `leaving` gets no more."""
+    """`away` are the orders that it was given, `held` those that it said it was at; who is `leaving` gets no more.
+
+    `ahead` is how much its clock shows more than ours, at least. `heard` is when it answered last.
+    """
 
     caller: Caller
     room: int
+    ahead: float
     leaving: bool = False
     away: dict[str, "Away"] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
+    heard: float = field(default_factory=time.monotonic)
+    _rests: float = 0.0  # seconds
+    _until: float = 0.0
+
+    def free(self, room: int) -> bool:
+        """Whether it can be given one more, where it may have so many at most."""
+        now = time.monotonic()
+        alert = now - self.heard < QUIET and now >= self._until
+        return alert and not self.leaving and len(self.away) < min(room, self.room)
+
+    def told(self, found: Receipt) -> None:
+        """It rests where it could not send what it was given, or others would never get anything."""
+        least, most = RESTS
+        unsent = found.trouble and isinstance(found.trouble.error(), Unsent)
+        self._rests = min(most, 2 * self._rests or least) if unsent else 0.0
+        self._until = time.monotonic() + self._rests
 
     def check(self, held: frozenset[str], asked: float) -> None:
         """Give up what it was given long before it was asked, and is not at."""
-        self.held = held
+        self.held, self.heard = held, time.monotonic()
         for attempt in self.away.keys() - held:
             if asked - self.away[attempt].since > SILENCE:
                 self._abandon(attempt)
@@ -105,10 +128,11 @@ class Crew:
         self._folder = folder
         self._cluster = cluster
         self._workers: dict[str, Worker] = {}
-        self._silent: set[str] = set()  # who is there, and was not heard yet
+        self._there: set[str] | None = None  # who was there when we looked last
+        self._attended: set[str] = set()
         self._refused: dict[str, str] = {}  # who cannot work for us, and why
-        self._looked = False
         self._absent: float | None = None  # since when nobody is there
+        self._lost = 0  # workers that were lost since anything came
         self._handed: set[str] = set()  # inputs that are in the store
         self._handing: dict[str, anyio.Lock] = {}  # and those on their way there
         self._done: list[str] = []  # attempts whose receipts are needed no more
@@ -124,59 +148,60 @@ class Crew:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await self._tidy()
-            for worker in self._workers.values():
-                if not worker.away:
-                    await worker.caller.dismiss()
+        with anyio.move_on_after(PARTING, shield=True):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._tidy)
+                for worker in self._workers.values():
+                    if not worker.away:
+                        tasks.start_soon(worker.caller.dismiss)
 
     async def _watch(self) -> None:
         async with anyio.create_task_group() as tasks:
             while True:
                 await self._tidy()
                 found = list(await self._cluster.look()) if self._cluster else []
+                self._there = {caller.name for caller in found}
                 for caller in found:
-                    if caller.name not in self._workers.keys() | self._silent | self._refused.keys():
-                        self._silent.add(caller.name)
+                    if caller.name not in self._attended | self._refused.keys():
+                        self._attended.add(caller.name)
                         tasks.start_soon(self._attend, caller)
-                names = {caller.name for caller in found}
                 for name, worker in self._workers.items():
-                    worker.leaving = name not in names
-                self._silent &= names
-                self._looked = True
+                    worker.leaving = name not in self._there
                 await anyio.sleep(LOOK)
 
     async def _attend(self, caller: Caller) -> None:
-        """Greet a worker and ask it again and again, until it does not answer."""
+        """Greet a worker and ask it again and again, until it does not answer; it may be greeted again then."""
         try:
             worker = await self._greeted(caller)
-            if worker is None:
-                return
-            self._workers[caller.name] = worker
-            log.info("%s works for us now, with room for %d", caller.name, worker.room)
-            while worker.away or not worker.leaving:
+            while worker and (worker.away or not worker.leaving):
                 await anyio.sleep(BEAT)
                 await self._ask(worker)
-            log.info("%s has left", caller.name)
-            await caller.dismiss()
+            log.info("%s is let go", caller.name)
+            with anyio.move_on_after(PARTING):
+                await caller.dismiss()
         except (Lost, TimeoutError) as error:
             log.warning("%s is given up: %s", caller.name, str(error) or f"silent for {SILENCE:g} s")
-            await caller.dismiss()
         finally:
-            self._silent.discard(caller.name)
+            self._attended.discard(caller.name)
             if worker := self._workers.pop(caller.name, None):
+                self._lost += bool(worker.away)
                 worker.give_up()
 
     async def _greeted(self, caller: Caller) -> Worker | None:
+        """At work for us from now on; None where it cannot, once it is through with what others gave it."""
         with anyio.fail_after(SILENCE):
             greeting = await caller.greet(list(self._terms.values()))
+        worker = Worker(caller, greeting.room, greeting.clock - time.monotonic())
+        await self._ask(worker)
         if trouble := self._trouble(greeting):
             log.warning("%s is not used: %s", caller.name, trouble)
+            while worker.held:
+                await anyio.sleep(BEAT)
+                await self._ask(worker)
             self._refused[caller.name] = f"{greeting.host}: {trouble}"
-            await caller.dismiss()
             return None
-        worker = Worker(caller, greeting.room)
-        await self._ask(worker)
+        log.info("%s works for us now, with room for %d", caller.name, worker.room)
+        self._workers[caller.name], self._absent = worker, None
         return worker
 
     async def _ask(self, worker: Worker) -> None:
@@ -186,11 +211,8 @@ class Crew:
 
     def _trouble(self, greeting: Greeting) -> str:
         """Why somebody cannot work for us, or nothing."""
-        skew = greeting.clock - time.time()
         if greeting.version != __version__:
             return f"it has batchgen {greeting.version}, and not {__version__}"
-        if abs(skew) > SKEW:
-            return f"its clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours: set it right"
         if greeting.trouble:
             return greeting.trouble
         other = [lane for lane, account in self._accounts.items() if greeting.accounts.get(lane) != account]
@@ -207,20 +229,26 @@ class Crew:
         return "workers at full" if self._workers else "a worker"
 
     def check(self) -> None:
-        """Blocked where nobody is there, and nobody came for long, or can be used."""
-        if self._workers or not self._looked:
-            self._absent = None
+        """Blocked where nobody is there, and nobody came for long, or can be used, or survives what he is given."""
+        if self._lost >= LOST_MOST:
+            raise Blocked(
+                f"{self._lost} workers were lost one after the other, with what they were at: look at the nodes' logs",
+                code="workers",
+            )
+        if self._workers or self._there is None:
             return
         self._absent = self._absent or time.monotonic()
-        if self._refused and not self._silent:
-            raise Blocked("; ".join(sorted(self._refused.values())), code="workers")
-        if time.monotonic() - self._absent > ABSENT:
+        if refused := self._refused.keys() & self._there:
+            if refused == self._there:
+                raise Blocked("; ".join(sorted({self._refused[each] for each in refused})), code="workers")
+        elif time.monotonic() - self._absent > ABSENT:
             raise Blocked(
                 f"no worker was there for {ABSENT / 60:.0f} minutes: join nodes to the cluster", code="workers"
             )
 
     def _freest(self) -> Worker | None:
-        free = [each for each in self._workers.values() if len(each.away) < each.room and not each.leaving]
+        """Where some were lost one after the other, one at a time until something comes: it may be what kills them."""
+        free = [each for each in self._workers.values() if each.free(each.room if self._lost < 2 else 1)]
         return min(free, key=lambda each: len(each.away), default=None)
 
     def __str__(self) -> str:
@@ -230,41 +258,48 @@ class Crew:
 
     async def perform(self, attempt: Attempt) -> Told:
         """Let a worker make an attempt, once. Unknown where it was lost with it and left no receipt."""
-        await self._hand_in(attempt.task.inputs)
+        try:
+            await self._hand_in(attempt.task.inputs)
+        except StorageError as error:
+            raise Unserved(f"its files to edit cannot be handed over: {error}", code="storage") from None
         worker = self._freest()
         if worker is None:
-            raise Unsent("the last worker has gone", code="no_worker")
+            raise Unserved("the last worker has gone", code="no_worker")
         told, why = None, f"silent for {SILENCE:g} s, or not at it any more"
         with anyio.CancelScope() as scope:
-            worker.away[attempt.id] = Away(time.monotonic(), scope)
+            now = time.monotonic()
+            worker.away[attempt.id] = Away(now, scope)
             try:
-                told = await worker.caller.carry_out(Order(attempt, self._terms[attempt.lane], time.time()))
+                told = await worker.caller.carry_out(
+                    Order(attempt, self._terms[attempt.lane], now + worker.ahead + SOON)
+                )
             except Lost as error:
                 why = str(error)
         del worker.away[attempt.id]  # not where we are told to leave: then it goes on with it
         if told:
+            self._lost = 0
+            worker.told(told.receipt)
             return told
         found = await self.found(attempt.id)
         if found is None:
             raise Unknown(f"lost with {worker.caller.name}: {why}", code=LOST)
         return Told(found)
 
-    async def collect(self, attempt: Attempt) -> Told:
-        """What became of an attempt of an earlier run; Unknown as soon as nobody can be at it."""
-        while True:
-            perhaps = self._perhaps_at_it(attempt)
-            if found := await self.found(attempt.id):
-                return Told(found)
-            if not perhaps:
-                raise Unknown("nobody is at it, and nobody left a receipt", code=LOST)
-            await anyio.sleep(AGAIN)
+    async def collect(self, attempt: Attempt) -> Told | None:
+        """What became of an attempt of an earlier run; None as long as somebody may be at it, else Unknown."""
+        perhaps = self._perhaps_at_it(attempt)
+        if found := await self.found(attempt.id):
+            return Told(found)
+        if not perhaps:
+            raise Unknown("nobody is at it, and nobody left a receipt", code=LOST)
+        return None
 
     def _perhaps_at_it(self, attempt: Attempt) -> bool:
         terms = self._terms.get(attempt.lane)
         most = 2 * terms.timeout + KEEPS if terms else 0.0
         if time.time() - datetime.fromisoformat(attempt.sent).timestamp() > most:
             return False
-        if self._cluster is None or not self._looked or self._silent:
+        if self._cluster is None or self._there is None or self._there - self._workers.keys() - self._refused.keys():
             return True
         return any(attempt.id in worker.held for worker in self._workers.values())
 
@@ -296,6 +331,8 @@ class Crew:
         self._done.append(attempt)
 
     async def _tidy(self) -> None:
+        """Where the store cannot be reached, the next run does it."""
         done, self._done = self._done, []
-        for attempt in done:
-            await anyio.to_thread.run_sync(receipt.forget, self._receipts, attempt)
+        with suppress(StorageError):
+            for attempt in done:
+                await anyio.to_thread.run_sync(receipt.forget, self._receipts, attempt)

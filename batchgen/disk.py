@@ -4,7 +4,7 @@ import errno
 import importlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -76,14 +76,16 @@ class Unsynced:
         self._folders[parent] = None  # though it is there: another thread may have made it just now
         self._made.append(folder)
 
-    def put(self, target: str, data: bytes, part: str, mode: int = 0o600) -> None:
-        """Put `data` at `target`; `part` is the name beside it that it bears until it is whole."""
+    def put(
+        self, target: str, data: bytes, part: str, mode: int = 0o600, move: Callable[[str, str], None] = os.rename
+    ) -> None:
+        """Put `data` at `target`; `part` is the name beside it that it bears until it is whole and `move` is called."""
         try:
             write_synced(part, data, mode)
         except FileExistsError:  # left by a crash of the same attempt
             os.unlink(part)
             write_synced(part, data, mode)
-        os.rename(part, target)
+        move(part, target)
         self.named(target)
 
     def linked(self, durable: str, target: str) -> bool:

@@ -75,6 +75,10 @@ class Unsent(Transient):
     """The request never left: no connection was made."""
 
 
+class Unserved(Unsent):
+    """It never left, and the provider has no part in that: nobody was there, or had what it takes, to send it."""
+
+
 class Busy(Transient):
     """The same purchase is on its way: its outcome can be had under the same key in a while."""
 

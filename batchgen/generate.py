@@ -10,7 +10,7 @@ import tenacity
 
 from batchgen import links, records, settle
 from batchgen.attempt import answered, check_place, perform
-from batchgen.crew import Crew
+from batchgen.crew import LOST, Crew
 from batchgen.deadline import Deadline
 from batchgen.errors import (
     Blocked,
@@ -22,6 +22,7 @@ from batchgen.errors import (
     Rejected,
     Unknown,
     Unsent,
+    Unserved,
 )
 from batchgen.lane import Lane
 from batchgen.ledger import Forgotten, Ledger
@@ -38,7 +39,6 @@ from batchgen.wire import Outcome, Reply
 ANSWERED = (AttemptState.PAID, AttemptState.UNUSABLE)  # a clear no says nothing of how long an image takes
 PROBES_MOST = 30  # of one task, that use up no try: afterwards it may be the task that is to blame
 STAFF = 0.2  # seconds between two looks for somebody who makes an attempt
-NO_MORE = Policy(0, False)
 Listener = Callable[[Task, Settlement], None]
 
 
@@ -82,12 +82,13 @@ class Errand:
         await retrying(self._once)
 
     def judge(self, found: Receipt) -> Settlement:
-        """What the attempt came to by its receipt, and to no re-send."""
+        """What the attempt came to by its receipt, and to no re-send that would cost anything."""
         assert self.attempt
         try:
             return self._heard(self.attempt, found.result(), None)[0]
         except ProviderError as error:
-            return settle.failure(Case(self.attempt, self._tries, NO_MORE, Cap(0)), error)
+            policy = replace(self._means.policy, resend_unknown=False)
+            return self._requeued(settle.failure(Case(self.attempt, self._tries, policy, Cap(0)), error))
 
     async def fail(self, error: ProviderError) -> None:
         """Settle the attempt: no answer of its own will come."""
@@ -197,7 +198,11 @@ class Errand:
         """Have it made elsewhere, or hear what became of it there."""
         crew, sent = self._means.crew, anyio.current_time()
         assert crew
-        told = await (crew.perform(attempt) if buy else crew.collect(attempt))
+        told = await crew.perform(attempt) if buy else None
+        while told is None:
+            told = await crew.collect(attempt)
+            if told is None:
+                await self._means.lane.pause(self._task.key, STAFF, "waiting for who is at it", buys=False)
         if told.heard:
             self._means.lane.heard(told.heard, slot, sent)
         if told.receipt.handle:
@@ -254,6 +259,8 @@ class Errand:
     def _tell(self, error: ProviderError, ticket: int) -> None:
         """Let the lane know what its provider made of a request that let itself be sent with that ticket."""
         lane = self._means.lane
+        if isinstance(error, Unserved) or error.code == LOST:  # it had no part in that
+            return
         if isinstance(error, Blocked):
             lane.block(error, ticket)
         elif isinstance(error, Refused):

@@ -15,10 +15,10 @@ import anyio
 import anyio.to_thread
 
 from batchgen import __version__, disk, receipt, settle
-from batchgen.attempt import Bench, Send, headers, perform
+from batchgen.attempt import Bench, Send, check_room, headers, perform
 from batchgen.client import Access, Client
 from batchgen.dialects import DIALECTS
-from batchgen.errors import Pending, ProviderError, StorageError, Unknown, Unsent, UsageError
+from batchgen.errors import Pending, ProviderError, StorageError, Unknown, Unserved, UsageError
 from batchgen.finisher import Finisher
 from batchgen.keys import authorization
 from batchgen.limits import backoff
@@ -39,6 +39,11 @@ KEEPS = 900.0  # seconds for which what is paid for is tried to be stored
 log = logging.getLogger("batchgen")
 
 
+def clock() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 @dataclass(frozen=True, slots=True)
 class Greeting:
     """Who is there: what must be the same as with the driver, how many orders it takes at a time, and why it can take
@@ -46,7 +51,7 @@ class Greeting:
 
     version: str
     host: str
-    clock: float  # seconds since 1970
+    clock: float  # as `clock` tells it there
     room: int
     accounts: Mapping[str, str] = field(default_factory=dict)  # by lane: a hash of host and key
     trouble: str = ""
@@ -110,7 +115,7 @@ class Hand:
 
     async def greet(self, terms: Sequence[Terms]) -> Greeting:
         """Get ready for these; the greeting says why not, where that cannot be."""
-        found = Greeting(__version__, platform.node(), time.time(), self._room)
+        found = Greeting(__version__, platform.node(), clock(), self._room)
         try:
             places = [await self._place(each) for each in terms]
         except (UsageError, StorageError) as error:
@@ -119,16 +124,14 @@ class Hand:
 
     async def carry_out(self, order: Order) -> Told:
         """Make the attempt; what came of it is kept before it is told."""
-        attempt, late = order.attempt, time.time() - order.written
-        if late > receipt.SOON:  # whoever ordered it does not count on it any more
-            says = f"the order was {late:.0f} s old as it came to {platform.node()}, and was not begun"
-            return Told(Receipt(attempt.id, trouble=Trouble.of(Unsent(says, code="late"))))
+        attempt = order.attempt
         self._held.add(attempt.id)
         try:
             place = await self._place(order.terms)
             hearing = Hearing(attempt, place)
-            made = await self._made(attempt, place, hearing)
+            made = await self._made(order, place, hearing)
             await persist(partial(receipt.put, place.receipts, made))
+            self._spool.discard(attempt.id)
             return Told(made, hearing.reply)
         finally:
             self._held.discard(attempt.id)
@@ -150,9 +153,9 @@ class Hand:
         self._places.append(place := Place(terms, bench, access, store, store.below(receipt.RECEIPTS)))
         return place
 
-    async def _made(self, attempt: Attempt, place: Place, hearing: Hearing) -> Receipt:
+    async def _made(self, order: Order, place: Place, hearing: Hearing) -> Receipt:
         """What the attempt came to, without any secret."""
-        handle = ""
+        attempt, handle = order.attempt, ""
 
         async def accepted(said: str) -> None:
             nonlocal handle
@@ -163,7 +166,10 @@ class Hand:
             return clean(redact(text, place.access.secrets))
 
         try:
-            attempt = await anyio.to_thread.run_sync(_at_hand, attempt, place)
+            attempt = await anyio.to_thread.run_sync(_at_hand, attempt, place, len(self._held))
+            if (late := clock() - order.until) > 0:  # whoever ordered it does not count on it any more
+                says = f"{platform.node()} came to it {late:.0f} s too late, and did not begin"
+                raise Unserved(says, code="overdue")
             outcome = await self._performed(attempt, place, hearing, accepted)
             return Receipt(attempt.id, settle.redacted(outcome, told), handle=handle)
         except ProviderError as error:
@@ -193,20 +199,22 @@ class Hand:
             await anyio.sleep(backoff(tries, None, self._chance))
 
 
-def _at_hand(attempt: Attempt, place: Place) -> Attempt:
-    """Its files to edit, out of the store, by the hash of what is in them. Blocks."""
-    inputs = tuple(_fetched(each, place) if each.kind is Kind.FILE else each for each in attempt.task.inputs)
+def _at_hand(attempt: Attempt, place: Place, open_: int) -> Attempt:
+    """With its files to edit, out of the store, by the hash of what is in them. Unserved where that or room for what
+    so many attempts may bring cannot be had. Blocks."""
+    try:
+        check_room(attempt.task, place.bench, open_)
+        inputs = tuple(_fetched(each, place) if each.kind is Kind.FILE else each for each in attempt.task.inputs)
+    except StorageError as error:
+        raise Unserved(f"{platform.node()} cannot do it: {error}", code="storage") from None
     return replace(attempt, task=replace(attempt.task, inputs=inputs))
 
 
 def _fetched(each: Input, place: Place) -> Input:
     path = place.access.folder / each.sha256
     if not path.exists():
-        try:
+        with disk.storage("its file to edit"):
             data = place.store.below(receipt.INPUTS).read(each.sha256)
-        except (FileNotFoundError, StorageError) as error:
-            raise Unsent(f"its file to edit cannot be had from the store: {error}", code="input") from None
-        with disk.storage("the folder of a worker"):
             disk.write_whole(path, data, path.with_name(f"{uuid.uuid4().hex}.part"))
     return replace(each, ref=each.sha256)
 

@@ -168,7 +168,8 @@ class Job:
     def _lane(self, provider: Provider, auth: Mapping[str, str], on: "partial[Bench]", width: int) -> Lane:
         limits = self._order.manifest.limits
         manifest, dialect = self._order.manifest, DIALECTS[provider.dialect]
-        bench = on(provider, dialect, patience=limits.timeout, partials=manifest.partials)
+        apart = bool(manifest.store)  # where others may put images, too
+        bench = on(provider, dialect, patience=limits.timeout, partials=manifest.partials, apart=apart)
         access = Access.of(provider, auth, limits.timeout, manifest.folder)
         return Lane(provider, bench, access, width, limits.on_blocked == "wait", limits.pace(provider), not limits.auto)
 
@@ -223,10 +224,11 @@ class Job:
         await enqueue(books, order.manifest, order.plan.survey, order.reopen, self._supply)
         self.progress.states = await self._states(books)
         batches, left = await books.batches.open(), await books.batches.left()
-        if not (resumed or batches or left or self.progress.states[TaskState.TODO]):
+        busy = resumed or batches or left or self.progress.states[TaskState.TODO]
+        if not (busy or await remote.doubts(books)):
             self.started.set()
             return ""
-        address = "" if order.recall else order.manifest.engine.ray
+        address = order.manifest.engine.ray if busy and not order.recall else ""
         async with remote.manned(order.folder, order.manifest, books, lanes, address) as crew:
             return await self._bought(books, lanes, resumed, batches, bool(left), crew)
 
@@ -250,6 +252,7 @@ class Job:
         if crew:
             self.progress.crew = crew
             await remote.amend(crew, books, buyers)
+            self.progress.states = await self._states(books)
         queues = self._queues(books, lanes)
         pools = [self._pool(each, lanes, queues[each.lane.pool], bool(batches) or left) for each in buyers]
         self.progress.desks = [pool.desk for pool in pools if pool.desk]

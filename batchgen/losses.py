@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from batchgen import records
 from batchgen.commit import GroupCommit
-from batchgen.task import Attempt, Settlement, Task, TaskState
+from batchgen.task import Attempt, AttemptState, ImageState, Settlement, Task, TaskState
 
+HEARD = "it was heard of late"
+TWICE = "bought once more: its task had its images when they were heard of, which are kept beside them"
 T = TypeVar("T")
 
 
@@ -40,19 +42,40 @@ class Losses:
 
         return await self._write(work)
 
-    async def amend(self, attempt: Attempt, settled: Settlement) -> None:
-        """Write down what an attempt of unknown fate came to after all. Its images are its task's where that has none.
+    async def amend(self, attempt: Attempt, settled: Settlement) -> Settlement:
+        """Write down what an attempt of unknown fate came to after all, and return it.
 
-        Whatever was allowed for a re-send stays used.
+        Its images are its task's where that has none, else they are kept beside. What was allowed for a re-send stays
+        used.
         """
 
-        def work(db: sqlite3.Connection) -> None:
-            sql = "UPDATE attempts SET state = 'sending' WHERE id = ? AND state = 'unknown' RETURNING allowance"
-            (allowed,) = db.execute(sql, (attempt.id,)).fetchone()
-            row = records.settle_attempt(db, attempt, replace(settled, allowance=allowed))
-            sql = "UPDATE tasks SET state = 'done', replay = 0 WHERE seq = ? AND state <> 'done' RETURNING seq"
-            if settled.task is TaskState.DONE and db.execute(sql, (attempt.task.seq,)).fetchall():
-                for image in settled.images:
-                    records.add_image(db, attempt.task.seq, row, image)
+        def work(db: sqlite3.Connection) -> Settlement:
+            task = attempt.task.seq
+            sql = "UPDATE attempts SET state = 'sending' WHERE id = ? AND state = 'unknown' RETURNING allowance, error"
+            allowed, error = db.execute(sql, (attempt.id,)).fetchone()
+            (state,) = db.execute("SELECT state FROM tasks WHERE seq = ?", (task,)).fetchone()
+            told = _surplus(settled) if state == "done" else settled
+            told = replace(told, allowance=allowed, code=records.LATE, error=f"{told.error or HEARD}; before: {error}")
+            row = records.settle_attempt(db, attempt, told)
+            for image in told.images:
+                records.add_image(db, task, row, image)
+            if told.task is TaskState.DONE or (state == "held" and not _doubted(db, task)):
+                sql = "UPDATE tasks SET state = ?, replay = 0 WHERE seq = ? AND state <> 'done'"
+                db.execute(sql, (str(told.task), task))
+            return told
 
-        await self._write(work)
+        return await self._write(work)
+
+
+def _surplus(settled: Settlement) -> Settlement:
+    """What came of an attempt whose task has its images by another one."""
+    if settled.attempt is not AttemptState.PAID:
+        return replace(settled, task=TaskState.DONE)
+    kept = [replace(image, state=ImageState.PARTIAL) for image in settled.images if image.path]
+    return replace(settled, attempt=AttemptState.UNUSABLE, images=tuple(kept), error=TWICE)
+
+
+def _doubted(db: sqlite3.Connection, task: int) -> bool:
+    """Whether another attempt may have brought what the task asks for."""
+    sql = "SELECT 1 FROM attempts WHERE task = ? AND state = 'unknown' AND images > 0 LIMIT 1"
+    return db.execute(sql, (task,)).fetchone() is not None

@@ -14,14 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 from batchgen import disk, errors
 from batchgen.catalog import Provider
 from batchgen.disk import Unsynced
-from batchgen.errors import Gone, Pending, ProviderError, Refused
+from batchgen.errors import Gone, Pending, ProviderError, Refused, StorageError, Unknown
 from batchgen.store import Store
 from batchgen.task import Attempt
 from batchgen.wire import Outcome, Reply
 
 ENGINE = "ray"  # as the ledger calls attempts that are made elsewhere
 IMAGES, RECEIPTS, INPUTS = "images", "receipts", "inputs"  # rooms of a run's store
-SOON = 20.0  # seconds within which an order is begun or never
+SOON = 15.0  # seconds within which an order is begun or never
 BODY_MOST = 2_000  # bytes of a refusal that say which limit was met
 log = logging.getLogger("batchgen")
 
@@ -39,11 +39,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One attempt to be made, once. `written` is when, by the clock of who gives it, in seconds since 1970."""
+    """One attempt to be made, once, and begun by `until` or never: by the clock of who carries it out."""
 
     attempt: Attempt
     terms: Terms
-    written: float
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Trouble:
 
     def error(self) -> ProviderError:
         """What was raised there."""
-        kind: type[ProviderError] = getattr(errors, self.kind)
+        kind: type[ProviderError] = getattr(errors, self.kind, Unknown)  # another version's may have more
         found = kind(
             self.says, code=self.code, status=self.status, retry_after=self.retry_after, request_id=self.request_id
         )
@@ -125,9 +125,11 @@ def find(store: Store, attempt: str) -> Receipt | None:
     for final in (True, False):
         name = _name(attempt, final)
         try:
-            return _receipts.validate_json(store.read(name))
-        except FileNotFoundError:
-            continue
+            with disk.storage("the store"):
+                return _receipts.validate_json(store.read(name))
+        except StorageError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
         except ValidationError as error:
             log.warning("%s is no receipt, and is not looked at: %s", name, error.errors()[0]["msg"])
     return None
@@ -135,13 +137,15 @@ def find(store: Store, attempt: str) -> Receipt | None:
 
 def forget(store: Store, attempt: str) -> None:
     """The ledger knows all of it. Blocks."""
-    for final in (True, False):
-        store.remove(_name(attempt, final))
+    with disk.storage("the store"):
+        for final in (True, False):
+            store.remove(_name(attempt, final))
 
 
 def attempts(store: Store) -> list[str]:
     """Of which there is any. Blocks."""
-    return sorted({os.path.basename(name).partition(".")[0] for name in store.names()})
+    with disk.storage("the store"):
+        return sorted({os.path.basename(name).partition(".")[0] for name in store.names()})
 
 
 def _name(attempt: str, final: bool) -> str:

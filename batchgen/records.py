@@ -26,6 +26,7 @@ from batchgen.task import (
 Known = tuple[int, str, str, int, str]
 """A task that is there: its seq, state, what is wanted of it, its variant's row, its path."""
 MARKS = 500  # that are looked for at once
+LATE = "late"  # the code of an attempt that was given up, and was heard of after all
 UNANSWERED = "(state = 'unknown' AND (status = 0 OR status = 408 OR status >= 500))"
 
 

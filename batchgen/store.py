@@ -79,13 +79,14 @@ class Directory:
 
     path: str
     wide: int = 2  # more would wait for each other and for the same disk
+    shared: bool = False  # others may put something there meanwhile, from other machines
 
     @property
     def url(self) -> str:
         return self.path
 
     def below(self, name: str) -> "Directory":
-        return Directory(f"{self.path}/{name}")
+        return Directory(f"{self.path}/{name}", shared=self.shared)
 
     def where(self, name: str) -> str:
         return f"{self.path}/{name}"
@@ -96,7 +97,7 @@ class Directory:
         unsynced.make_folder(place, self.path)
         _never_replace(target, data)
         if not (twin and unsynced.linked(twin, target)):
-            unsynced.put(target, data, f"{place}/.{part}.part", mode=0o644)
+            unsynced.put(target, data, f"{place}/.{part}.part", mode=0o644, move=_move if self.shared else os.rename)
 
     def keeps(self, name: str, data: bytes) -> bool:
         return True
@@ -140,6 +141,20 @@ def _never_replace(target: str, data: bytes) -> None:
         raise FileExistsError(errno.EEXIST, "another image stands there, which the ledger does not know", target)
 
 
+def _move(part: str, target: str) -> None:
+    """Let it bear its name, unless somebody was quicker meanwhile: a rename would replace what is there."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        if os.path.islink(target):
+            raise
+        _never_replace(target, Path(part).read_bytes())
+    except OSError:  # a file system without links
+        os.rename(part, target)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
 def opened(url: str, patience: float = 0.0) -> Store:
     """What lies at a path, or at a URL as output.store gives it. Nothing is asked yet.
 
@@ -148,7 +163,7 @@ def opened(url: str, patience: float = 0.0) -> Store:
     if "://" not in url:
         return Directory(url)
     if url.startswith("file://"):
-        return Directory(unquote(urlsplit(url).path))
+        return Directory(unquote(urlsplit(url).path), shared=True)
     return objects.opened(url, patience)
 
 

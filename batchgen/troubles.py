@@ -152,10 +152,10 @@ ORDER = {
         " count(DISTINCT idx) AS came FROM images WHERE state <> 'partial' GROUP BY attempt) i ON i.attempt = a.seq"
         " WHERE t.state = 'done' AND i.came < a.images"
     ),
-    # An adopted attempt may be older than others: that it was paid for was found out after them.
+    # An adopted or late attempt may be older than others: that it was paid for was found out after them.
     "task {} was sent again after it was paid for": (
         f"{_OF_TASK} JOIN attempts p ON p.task = a.task AND p.state = 'paid' AND p.seq < a.seq"
-        " WHERE p.code <> 'adopted'"
+        " WHERE p.code NOT IN ('adopted', 'late')"
     ),
     "task {} was sent again as another purchase, though nobody knew whether the first was billed": (
         f"{_OF_TASK} JOIN attempts b ON b.seq = (SELECT max(seq) FROM attempts c WHERE c.task = a.task"

@@ -1,6 +1,7 @@
 """The Ray engine's cluster: a detached actor on every node, which carries out each order once. ray's only door."""
 
 import asyncio
+import importlib
 import logging
 import os
 import shutil
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, chdir, contextmanager, suppress
 from functools import partial
@@ -18,7 +19,6 @@ from types import ModuleType
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from batchgen.crew import Lost
 from batchgen.errors import UsageError
@@ -27,9 +27,10 @@ from batchgen.receipt import Order, Terms, Told
 
 NAMESPACE = "batchgen"
 IDLE = 900.0  # seconds after which an actor that nobody asks ends itself
-REACHED = 5.0  # seconds for a first connection: Ray itself would try for many minutes
+CLIENT, ALIVE = "ray://", 0
+REACHED = 5.0  # seconds for a first connection, and for a last word
+LOOK = 0.2  # seconds between two looks at whether it is time to end
 QUESTIONS = 100  # that are answered beside all orders
-PARTING = 3.0  # seconds that an actor has to answer that it goes
 ENVIRON = {  # read once, when Ray is loaded
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_gcs_server_port_wait_time_s": "1",  # else a wrong token is told after 20 s
@@ -40,22 +41,29 @@ ABSENT = (
     "no Ray cluster can be used at {}: {}. Start one (ray start --head), give its --ray-address, and see that versions "
     "and token are the same here and there. Nothing was sent."
 )
+AWAY = (
+    "this machine is no node of the Ray cluster at {0}: start the run on one that is, or let this one join, without "
+    "work: ray start --address={0} --num-cpus=0. Nothing was sent."
+)
 log = logging.getLogger("batchgen")
 
 
 class Actor:
-    """A Hand in a process of its own, which ends itself when nobody asks for it any more."""
+    """A Hand in a process of its own, which ends itself when nobody has asked for it for `idle` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle: float = IDLE) -> None:
         self._folder = tempfile.mkdtemp(prefix="batchgen-")
         self._hand = Hand(Path(self._folder), os.environ)
-        self._asked = time.monotonic()
+        self._idle, self._asked = idle, time.monotonic()
         self._orders: set[asyncio.Task[Told]] = set()
+        self._leaving = False
         self._end: asyncio.Task[None] | None = None
 
     async def greet(self, terms: Sequence[Terms]) -> Greeting:
         self._asked = time.monotonic()
         self._end = self._end or asyncio.create_task(self._end_idle())
+        if self._leaving:  # the next one comes when this one has ended
+            raise RuntimeError("it is about to end")
         return await self._hand.greet(terms)
 
     async def carry_out(self, order: Order) -> Told:
@@ -71,20 +79,15 @@ class Actor:
 
     async def leave(self) -> None:
         """End, once nothing is left to do."""
-        self._end = asyncio.create_task(self._exit())
+        self._leaving = True
 
     async def _end_idle(self) -> None:
-        idle = 0.0
-        while idle < IDLE:
-            await anyio.sleep(IDLE - idle)
-            idle = time.monotonic() - self._asked
-        await self._exit()
-
-    async def _exit(self) -> None:
         import ray
 
-        while self._orders:
-            await asyncio.wait(self._orders)
+        while True:
+            await anyio.sleep(LOOK)
+            if not self._orders and (self._leaving or time.monotonic() - self._asked > self._idle):
+                break
         shutil.rmtree(self._folder, ignore_errors=True)
         ray.actor.exit_actor()
 
@@ -99,11 +102,11 @@ class Node:
         self.dismissed = False
 
     async def greet(self, terms: Sequence[Terms]) -> Greeting:
-        found: Greeting = await self._answer(self._actor.greet.remote(terms))
+        found: Greeting = await self._answer(self._ask("greet", terms))
         return found
 
     async def carry_out(self, order: Order) -> Told:
-        asked = self._orders[order.attempt.id] = self._actor.carry_out.remote(order)
+        asked = self._orders[order.attempt.id] = self._ask("carry_out", order)
         try:
             told: Told = await self._answer(asked)
         finally:
@@ -117,16 +120,27 @@ class Node:
                 self._ray.cancel(asked)
 
     async def held(self) -> frozenset[str]:
-        found: frozenset[str] = await self._answer(self._actor.held.remote())
+        found: frozenset[str] = await self._answer(self._ask("held"))
         return found
 
     async def dismiss(self) -> None:
+        """It goes when it is through with all; one that does not hear it ends for want of questions. Never killed: what
+        it has bought is to be stored."""
         self.dismissed = True
-        with anyio.move_on_after(PARTING), suppress(Lost):
-            await self._answer(self._actor.leave.remote())
-            return
-        with suppress(Exception):  # it may be gone already
-            await anyio.to_thread.run_sync(self._ray.kill, self._actor, abandon_on_cancel=True)
+        with suppress(Lost):
+            await self._answer(self._ask("leave"))
+
+    def _ask(self, method: str, *given: object) -> Any:
+        try:
+            return getattr(self._actor, method).remote(*given)
+        except Exception as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> Lost:
+        """Where there is no such actor any more, the node is asked for a new one."""
+        gone = self._ray.exceptions.RayActorError, self._ray.exceptions.ActorUnschedulableError
+        self.dismissed = self.dismissed or isinstance(error, gone)
+        return Lost(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
 
     async def _answer(self, asked: Any) -> Any:
         """Not by awaiting it: with a Ray client, to be cancelled at that breaks the connection."""
@@ -135,8 +149,8 @@ class Node:
         asked.future().add_done_callback(partial(_told, loop, done))
         try:
             return await done
-        except self._ray.exceptions.RayError as error:
-            raise Lost(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from None
+        except Exception as error:
+            raise self._lost(error) from None
 
 
 def _told(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", came: "Future[Any]") -> None:
@@ -162,15 +176,15 @@ class Nodes:
         self._known: dict[str, Node] = {}
 
     async def look(self) -> list[Node]:
-        """In a thread: while the head of the cluster does not answer, it blocks."""
-        return await anyio.to_thread.run_sync(self._look, abandon_on_cancel=True)
+        found: list[Node] = await _apart(self._look)
+        return found
 
     def _look(self) -> list[Node]:
         try:
             leaving = _leaving(self._ray)
             there = [each for each in self._ray.nodes() if each["Alive"] and each["Resources"].get("CPU")]
             return [self._node(each) for each in there if each["NodeID"] not in leaving]
-        except self._ray.exceptions.RayError as error:
+        except Exception as error:
             log.warning("the cluster does not say who is there: %s", error)
             return [each for each in self._known.values() if not each.dismissed]
 
@@ -211,19 +225,24 @@ def _leaving(ray: Any) -> set[str]:
 async def joined(address: str, run: str) -> AsyncIterator[Nodes]:
     """The cluster at an address; UsageError where there is none that can be used."""
     ray = _loaded()
-    await _reached(address)
     try:
+        if not address.startswith(CLIENT):
+            address = _resolved(address)
+        await _reached(address)
+        if not address.startswith(CLIENT):
+            await _apart(partial(_check_here, address))
         with _untouched():
             ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise UsageError(ABSENT.format(address, str(error).strip().splitlines()[0].rstrip("."))) from None
+    except (OSError, TimeoutError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as error:
+        says = (str(error).strip().splitlines() or [f"no connection within {REACHED:g} s"])[0]
+        raise UsageError(ABSENT.format(address, says.rstrip("."))) from None
     with suppress(AttributeError):  # it would print to our stdout when a worker dies
         ray._private.worker._worker_logs_enabled = False
     try:
         yield Nodes(ray, run)
     finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(ray.shutdown)
+        with anyio.move_on_after(REACHED, shield=True):
+            await _apart(ray.shutdown)
 
 
 def _loaded() -> ModuleType | Any:
@@ -238,16 +257,44 @@ def _loaded() -> ModuleType | Any:
 
 
 async def _reached(address: str) -> None:
-    """UsageError where nobody listens there."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return
-    try:
-        with anyio.fail_after(REACHED):
-            stream = await anyio.connect_tcp(host.strip("[]"), int(port))
-            await stream.aclose()
-    except (OSError, TimeoutError, ValueError, OverflowError) as error:
-        raise UsageError(ABSENT.format(address, error or f"no connection within {REACHED:g} s")) from None
+    """An error where nobody listens there: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    with anyio.fail_after(REACHED):
+        stream = await anyio.connect_tcp(host.strip("[]"), int(port))
+        await stream.aclose()
+
+
+def _resolved(address: str) -> str:
+    """What "auto" stands for on this machine."""
+    from ray._private import services
+
+    found: str = services.canonicalize_bootstrap_address_or_die(address)
+    return found
+
+
+def _check_here(address: str) -> None:
+    """UsageError where this machine is no node of the cluster: Ray would end our process, with a trace. Blocks."""
+    client = importlib.import_module("ray._raylet").GcsClient
+    nodes = client(address=address).get_all_node_info(timeout=REACHED)
+    if not any(each.state == ALIVE and os.path.exists(each.raylet_socket_name) for each in nodes.values()):
+        raise UsageError(AWAY.format(address))
+
+
+async def _apart(work: Callable[[], Any]) -> Any:
+    """In a thread that nobody waits for at the end: while the head of a cluster does not answer, it blocks."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    came: Future[Any] = Future()
+    came.add_done_callback(partial(_told, loop, done))
+
+    def there() -> None:
+        try:
+            came.set_result(work())
+        except BaseException as error:
+            came.set_exception(error)
+
+    threading.Thread(target=there, daemon=True).start()
+    return await done
 
 
 @contextmanager

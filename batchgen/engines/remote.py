@@ -40,6 +40,11 @@ async def manned(
         yield crew
 
 
+async def doubts(ledger: Ledger) -> bool:
+    """Whether anything was given up of which there may be word by now."""
+    return bool(await ledger.losses.given_up(LOST))
+
+
 async def amend(crew: Crew, ledger: Ledger, buyers: Sequence[Buyer]) -> None:
     """Write down what came of attempts that were given up, and let go of receipts that nobody needs."""
     known: Mapping[str, Buyer] = {buyer.lane.name: buyer for buyer in buyers}
