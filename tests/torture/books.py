@@ -13,6 +13,7 @@ from typing import Any
 Row = dict[str, Any]
 TABLES = ("tasks", "attempts", "images", "runs", "batches")
 OPEN = ("sending", "accepted")
+LATE = "late"  # the code of what was given up, and heard of after all
 PERHAPS_BILLED = ("unknown", "unusable", *OPEN)
 NEVER_BILLED = ("rejected", "unsent")
 

@@ -13,7 +13,7 @@ from typing import Self
 import canary
 
 from . import money
-from .books import OPEN, Books, Row, read
+from .books import LATE, OPEN, Books, Row, read
 from .setup import Setup
 from .world import World
 
@@ -116,7 +116,7 @@ class Checker:
     def _histories(self, books: Books) -> Iterator[Violation]:
         """Nothing is sent after what was paid for, nothing too often, and a purchase lasts until its fate is known."""
         for task, attempts in books.histories():
-            states = [attempt["state"] for attempt in attempts]
+            states = [attempt["state"] for attempt in attempts if attempt["code"] != LATE]
             if "paid" in states[:-1]:
                 yield Violation("state", f"task {task['seq']} was sent again after it was paid: {states}")
             used = sum(each["state"] != "unsent" and each["status"] not in NO_TRY for each in attempts)
@@ -215,13 +215,17 @@ def open_to_others(path: Path) -> bool:
 def purchases(attempts: list[Row]) -> Iterator[str]:
     """What is wrong with the purchases of one task's attempts, which are in the order in which they were sent.
 
-    Who asks elsewhere, or by a batch where a request of its own bears a key, makes a new one.
+    What was heard of late was unknown when the next ones were sent. Who asks elsewhere, or by a batch where a request of
+    its own bears a key, makes a new one.
     """
     open_: Row | None = None  # the last one whose fate is not known
     ended: set[str] = set()  # purchases that brought something: their keys would bring it again
     for attempt in attempts:
         if open_ and attempt["purchase"] != open_["purchase"] and attempt["scope"] == open_["scope"]:
             yield f"{attempt['id']} is a new purchase, while the fate of {open_['id']} is not known"
+        if attempt["code"] == LATE:
+            open_ = None
+            continue
         if attempt["purchase"] in ended:
             yield f"{attempt['id']} was sent for a purchase that had brought its answer"
         if attempt["state"] in ("paid", "unusable"):

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .books import NEVER_BILLED, PERHAPS_BILLED, Books, Row
+from .books import LATE, NEVER_BILLED, PERHAPS_BILLED, Books, Row
 from .setup import Setup
 
 TOKENS = {  # the ledger's columns, and where a charge holds the same
@@ -33,7 +33,7 @@ class Deal:
     @property
     def useless(self) -> bool:
         """Whether it brought nothing, and was told so: what is bought in its place is no second purchase."""
-        return "unusable" in self.states
+        return any(each["state"] == "unusable" and each["code"] != LATE for each in self.attempts)
 
     def __str__(self) -> str:
         ids = ", ".join(f"{attempt['id'][:8]} {attempt['state']}" for attempt in self.attempts)
