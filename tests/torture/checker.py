@@ -215,8 +215,8 @@ def open_to_others(path: Path) -> bool:
 def purchases(attempts: list[Row]) -> Iterator[str]:
     """What is wrong with the purchases of one task's attempts, which are in the order in which they were sent.
 
-    What was heard of late was unknown when the next ones were sent. Who asks elsewhere, or by a batch where a request of
-    its own bears a key, makes a new one.
+    What was heard of late was unknown when the next ones were sent. Who asks elsewhere, or by a batch where a request
+    of its own bears a key, makes a new one.
     """
     open_: Row | None = None  # the last one whose fate is not known
     ended: set[str] = set()  # purchases that brought something: their keys would bring it again
