@@ -5,9 +5,11 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import buckets
 import netns
 import pytest
 from browser import browser  # noqa: F401 - a fixture
+from buckets import Bucket
 from canary import _shared_folders_hold_no_key, pytest_configure, pytest_runtest_makereport  # noqa: F401 - pytest's
 from cluster import Cluster
 from hypothesis import settings
@@ -67,6 +69,23 @@ def host() -> Iterator[Callable[[Respond], Host]]:
     yield begin
     for each in started:
         each.end()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Bucket]:
+    """An S3 server that all tests share."""
+    shared = buckets.start()
+    yield shared
+    shared.end()
+
+
+@pytest.fixture
+def bucket(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """The same without any fault, where the environment leads to it."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    yield s3
+    s3.tell("honest")
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import buckets
 import pytest
 from buckets import BUCKET, Bucket
 
@@ -18,19 +16,9 @@ from batchgen.objects import Objects
 NAMES = ["a.png", "a/b.png", "a b/c%20d+e.png", "é/水獺-🦦.png", "a/#?&=;.png", "a/b.png.png"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Bucket]:
-    started = buckets.start()
-    yield started
-    started.end()
-
-
 @pytest.fixture
-def place(server: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Objects]:
-    for name, value in server.env.items():
-        monkeypatch.setenv(name, value)
-    yield objects.opened(f"s3://{BUCKET}/{tmp_path.name}", 0)
-    server.tell("honest")
+def place(bucket: Bucket, tmp_path: Path) -> Objects:
+    return objects.opened(f"s3://{BUCKET}/{tmp_path.name}", 0)
 
 
 def put(place: Objects, name: str, data: bytes) -> None:
@@ -62,31 +50,31 @@ def test_a_folders_neighbour_is_not_listed_with_it(place: Objects) -> None:
 
 
 def test_a_list_of_many_pages_goes_on_after_an_outage(
-    place: Objects, server: Bucket, monkeypatch: pytest.MonkeyPatch
+    place: Objects, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "PAUSE", 0.1)
     wanted = [f"{n:02}" for n in range(10)]
     for name in wanted:
         put(place, name, b"")
-    server.tell("short")
+    bucket.tell("short")
     assert list(place.names()) == wanted
     listed = objects.opened(place.url, 20).names()
     found = [next(listed)]
-    server.tell("down")
-    again = threading.Timer(1, server.tell, ("up",))
+    bucket.tell("down")
+    again = threading.Timer(1, bucket.tell, ("up",))
     again.start()
     found += list(listed)
     again.join()
     assert found == wanted
 
 
-def test_patience_has_an_end(place: Objects, server: Bucket) -> None:
-    server.tell("down")
+def test_patience_has_an_end(place: Objects, bucket: Bucket) -> None:
+    bucket.tell("down")
     try:
         with pytest.raises(StorageError, match="cannot be reached"):
             place.read("a")
     finally:
-        server.tell("up")
+        bucket.tell("up")
 
 
 def test_what_is_large_goes_in_pieces_and_comes_back_whole(place: Objects, tmp_path: Path) -> None:

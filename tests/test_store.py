@@ -5,7 +5,7 @@ import json
 import re
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,22 +15,6 @@ import pytest
 from buckets import BUCKET, Bucket
 from obstore.store import S3Store
 from world import World, eventually, many
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Bucket]:
-    started = buckets.start()
-    yield started
-    started.end()
-
-
-@pytest.fixture
-def bucket(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """The server without any fault, which the environment leads to."""
-    for name, value in server.env.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.tell("honest")
 
 
 def place(world: World) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import buckets
 import httpx
 import obstore
 import pyarrow.parquet
@@ -25,26 +24,11 @@ FORMATS = ("imagefolder", "webdataset", "parquet")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Bucket]:
-    started = buckets.start()
-    yield started
-    started.end()
-
-
-@pytest.fixture
-def bucket(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    for name, value in server.env.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.tell("honest")
-
-
-@pytest.fixture(scope="module")
-def bought(tmp_path_factory: pytest.TempPathFactory, polite: Child, server: Bucket) -> Iterator[World]:
+def bought(tmp_path_factory: pytest.TempPathFactory, polite: Child, s3: Bucket) -> Iterator[World]:
     """Eight images that lie in the bucket."""
     made = World(tmp_path_factory.mktemp("bought"), polite, before=len(polite.bill()["charges"]))
     path = made.write(prompts=many(4), request={"quality": "low", "n": 2}, output={"store": f"s3://{BUCKET}/bought"})
-    done = made.command("run", str(path), **server.env)
+    done = made.command("run", str(path), **s3.env)
     assert done.returncode == 0, done.stderr
     yield made
     made.end()

@@ -15,6 +15,7 @@ from cluster import Cluster, Node
 from sandbox import child
 
 from . import halt, nemesis
+from .batches import killed
 from .campaign import Result, policy_of, run
 from .checker import Checker
 from .setup import KEY_ENV, Setup, of_clusters
@@ -113,15 +114,6 @@ def missing() -> str:
 def await_share(site: Site, process: Process, share: float) -> None:
     """Until so much was charged."""
     until(lambda: site.charges() >= share * site.setup.tasks or ended(process), 120, pause=0.01)
-
-
-def killed(process: Process, checker: Checker, result: Result) -> bool:
-    """False where it had ended by itself."""
-    if not nemesis.kill(process):
-        return False
-    result.kills += 1
-    checker.after_kill()
-    return True
 
 
 def night(site: Site, checker: Checker, result: Result, chance: Random) -> None:
