@@ -147,13 +147,13 @@ class Crew:
             try:
                 yield
             finally:
+                idle = [worker.caller for worker in self._workers.values() if not worker.away]
                 tasks.cancel_scope.cancel()
         with anyio.move_on_after(PARTING, shield=True):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._tidy)
-                for worker in self._workers.values():
-                    if not worker.away:
-                        tasks.start_soon(worker.caller.dismiss)
+                for caller in idle:
+                    tasks.start_soon(caller.dismiss)
 
     async def _watch(self) -> None:
         async with anyio.create_task_group() as tasks:

@@ -113,6 +113,13 @@ class Hand:
         """The attempts that it is at."""
         return frozenset(self._held)
 
+    async def close(self) -> None:
+        """Leave nothing open; it is at nothing any more."""
+        for client in [client for place in self._places for client in place.idle]:
+            async with client:
+                pass
+        await self._stack.aclose()
+
     async def greet(self, terms: Sequence[Terms]) -> Greeting:
         """Get ready for these; the greeting says why not, where that cannot be."""
         found = Greeting(__version__, platform.node(), clock(), self._room)

@@ -57,8 +57,11 @@ class Losses:
             told = _surplus(settled) if state == "done" else settled
             told = replace(told, allowance=allowed, code=records.LATE, error=f"{told.error or HEARD}; before: {error}")
             row = records.settle_attempt(db, attempt, told)
+            sql = "SELECT path FROM images WHERE task = ? AND state = 'saved'"
+            owned = {path for (path,) in db.execute(sql, (task,))}  # the very same bytes share a name
             for image in told.images:
-                records.add_image(db, task, row, image)
+                if image.path not in owned or not image.path:
+                    records.add_image(db, task, row, image)
             if told.task is TaskState.DONE or (state == "held" and not _doubted(db, task)):
                 sql = "UPDATE tasks SET state = ?, replay = 0 WHERE seq = ? AND state <> 'done'"
                 db.execute(sql, (str(told.task), task))

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import click
 from batchgen import books, offer, outline
 from batchgen.commands import options, wishes
 from batchgen.commands.progress import Watch
+from batchgen.engines import ray
 from batchgen.errors import UsageError, alone
 from batchgen.offer import Offer, Wish
 
@@ -50,13 +52,22 @@ def execute(wish: Wish, yes: bool, agreed: Callable[[], None] = lambda: None) ->
         agreed()
         gc.freeze()  # what is there stays; a run makes few cycles, and looking for them often costs a twentieth of it
         gc.set_threshold(GARBAGE)
-        return anyio.run(_run, offered)
+        return _ended(anyio.run(_run, offered))
 
 
 def recall(wish: Wish) -> int:
     """Let the providers end the batches that are open, and collect what they made; returns the exit code."""
     with offer.offered(replace(wish, recall=True)) as offered:
         return anyio.run(_run, offered)
+
+
+def _ended(code: int) -> int:
+    """The exit code; where a cluster cannot be left, at once."""
+    if ray.stuck.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 async def _run(offered: Offer) -> int:

@@ -46,6 +46,7 @@ AWAY = (
     "work: ray start --address={0} --num-cpus=0. Nothing was sent."
 )
 log = logging.getLogger("batchgen")
+stuck = threading.Event()  # where the head of a cluster does not answer, Ray would hold a normal exit for ever
 
 
 class Actor:
@@ -88,6 +89,7 @@ class Actor:
             await anyio.sleep(LOOK)
             if not self._orders and (self._leaving or time.monotonic() - self._asked > self._idle):
                 break
+        await self._hand.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         ray.actor.exit_actor()
 
@@ -226,23 +228,24 @@ async def joined(address: str, run: str) -> AsyncIterator[Nodes]:
     """The cluster at an address; UsageError where there is none that can be used."""
     ray = _loaded()
     try:
+        found = address if address.startswith(CLIENT) else _resolved(address)
+        await _reached(found)
         if not address.startswith(CLIENT):
-            address = _resolved(address)
-        await _reached(address)
-        if not address.startswith(CLIENT):
-            await _apart(partial(_check_here, address))
+            await _apart(partial(_check_here, found))
         with _untouched():
-            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=found, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
     except (OSError, TimeoutError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as error:
-        says = (str(error).strip().splitlines() or [f"no connection within {REACHED:g} s"])[0]
+        says = str(error).strip().partition("\n")[0].partition(". ")[0] or f"no connection within {REACHED:g} s"
         raise UsageError(ABSENT.format(address, says.rstrip("."))) from None
     with suppress(AttributeError):  # it would print to our stdout when a worker dies
         ray._private.worker._worker_logs_enabled = False
     try:
         yield Nodes(ray, run)
     finally:
-        with anyio.move_on_after(REACHED, shield=True):
+        with anyio.move_on_after(REACHED, shield=True) as parting:
             await _apart(ray.shutdown)
+        if parting.cancelled_caught:
+            stuck.set()
 
 
 def _loaded() -> ModuleType | Any:
@@ -267,7 +270,9 @@ async def _reached(address: str) -> None:
 def _resolved(address: str) -> str:
     """What "auto" stands for on this machine."""
     from ray._private import services
+    from ray._private.authentication import authentication_token_setup as tokens
 
+    tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)  # else who asks ends our process
     found: str = services.canonicalize_bootstrap_address_or_die(address)
     return found
 

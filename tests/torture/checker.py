@@ -175,17 +175,24 @@ class Checker:
         if self.emptied:
             self.leftover = {path.name for path in orphans}
             orphans = set()
-        yield from (Violation("orphan", f"no row owns {path}") for path in orphans)
+        self.leftover |= {path.name for path in orphans if self._lost(path, books)}
+        yield from (Violation("orphan", f"no row owns {path}") for path in orphans if path.name not in self.leftover)
         for path in (self.run / "spool").glob("*"):
             if path.name.partition(".")[0] not in kept:
                 yield Violation("orphan", f"left in the spool: {path}")
         for path in (*self.run.glob("*.part"), *self.run.glob("batches/*"), *self._receipts(books)):
             yield Violation("orphan", f"left over: {path}")
 
+    def _lost(self, path: Path, books: Books) -> bool:
+        """Whether it may be of an attempt that was lost with a machine before that could say so."""
+        lost = {row["task"]: row["id"] for row in books.attempts if (row["state"], row["code"]) == ("unknown", "lost")}
+        stems = [task["path"].rpartition("/")[2] for task in books.tasks if task["seq"] in lost]
+        return path.name.split(".")[1:2] in [[id_] for id_ in lost.values()] or path.name.startswith(tuple(stems))
+
     def _receipts(self, books: Books) -> list[Path]:
         """Receipts that nobody needs any more."""
         open_ = {row["id"] for row in books.attempts if row["state"] in ("accepted", "unknown")}
-        return [path for path in self.images.parent.glob("receipts/*") if path.name.partition(".")[0] not in open_]
+        return [path for path in self.images.parent.glob("receipts/*.json") if path.name.partition(".")[0] not in open_]
 
     def _unknown(self, books: Books) -> Iterator[Violation]:
         """One kill makes no more requests unknown than were open; a batch can be asked for what it came to."""

@@ -1,0 +1,129 @@
+"""A hand on another machine, without a cluster between: what it makes, what it does not begin, who is given up."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+from world import KEY, KEY_ENV, World
+
+from batchgen import catalog, crew, receipt
+from batchgen.crew import LOST, Crew
+from batchgen.errors import Unknown, Unsent
+from batchgen.hand import Greeting, Hand, clock
+from batchgen.receipt import Order, Terms, Told
+from batchgen.store import opened
+from batchgen.task import Attempt, Operation, Task, Variant
+
+pytestmark = pytest.mark.anyio
+VARIANT = Variant("pretend", "gpt-image-2", Operation.GENERATE, (("quality", "low"), ("size", "1024x1024")), ())
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def attempt(number: int = 1) -> Attempt:
+    task = Task(f"key-{number}", VARIANT, f"an otter, {number}", 1, 1, f"otter/{number}")
+    return Attempt(f"attempt-{number}", task, "purchase", "pretend", 1)
+
+
+@pytest.fixture
+async def near(world: World) -> AsyncIterator["Near"]:
+    made = Near(world)
+    yield made
+    await made.hand.close()
+
+
+class Near:
+    """The way to a hand in this process; while it is asleep, it neither hears nor says anything."""
+
+    name = "near"
+
+    def __init__(self, world: World) -> None:
+        for room in ("hand", "store", "store/receipts", "store/images"):
+            (world.folder / room).mkdir()
+        self.store = opened((world.folder / "store").as_uri())
+        provider = replace(catalog.provider("openai", {}), base_url=world.sandbox.url, api_key_env=KEY_ENV)
+        self.terms = Terms("pretend", provider, 20.0, False, (world.folder / "store").as_uri())
+        self.hand = Hand(world.folder / "hand", {KEY_ENV: KEY})
+        self.awake = anyio.Event()
+        self.awake.set()
+        self.given: list[Order] = []
+
+    @property
+    def receipts(self) -> list[str]:
+        return receipt.attempts(self.store.below(receipt.RECEIPTS))
+
+    async def look(self) -> Iterable["Near"]:
+        return [self]
+
+    async def greet(self, terms: Sequence[Terms]) -> Greeting:
+        await self.awake.wait()
+        return await self.hand.greet(terms)
+
+    async def carry_out(self, order: Order) -> Told:
+        self.given.append(order)
+        await self.awake.wait()
+        return await self.hand.carry_out(order)
+
+    async def held(self) -> frozenset[str]:
+        await self.awake.wait()
+        return self.hand.held
+
+    async def dismiss(self) -> None:
+        pass
+
+    def abandon(self, attempt: str) -> None:
+        pass
+
+    async def crew(self) -> Crew:
+        accounts = (await self.hand.greet([self.terms])).accounts
+        return Crew(self.store, [self.terms], accounts, Path(), self)
+
+
+async def staffed(team: Crew) -> None:
+    with anyio.fail_after(10):
+        while True:
+            await anyio.sleep(0.01)
+            if not team.lacking:
+                return
+
+
+async def test_what_is_made_lies_in_the_store_and_nothing_of_it_stays_behind(world: World, near: Near) -> None:
+    for number in range(3):
+        told = await near.hand.carry_out(Order(attempt(number), near.terms, clock() + 5))
+        (image,) = told.receipt.result().images
+        assert (world.folder / "store" / "images" / image.path).is_file()
+    assert near.receipts == ["attempt-0", "attempt-1", "attempt-2"]
+    assert len(list((world.folder / "hand" / "spool").iterdir())) <= 2, "a spare or two"
+
+
+async def test_an_order_that_comes_too_late_is_not_begun_and_its_receipt_says_so(world: World, near: Near) -> None:
+    told = await near.hand.carry_out(Order(attempt(), near.terms, clock() - 1))
+    assert (told.receipt.trouble and told.receipt.trouble.code) == "overdue"
+    assert isinstance(told.receipt.trouble.error(), Unsent) if told.receipt.trouble else False
+    assert (near.receipts, world.charges()) == (["attempt-1"], [])
+
+
+async def test_who_falls_silent_gets_no_more_and_begins_nothing_when_it_is_back(
+    world: World, near: Near, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"BEAT": 0.05, "LOOK": 0.05, "QUIET": 0.3, "SILENCE": 1.2, "SOON": 0.5}.items():
+        monkeypatch.setattr(crew, name, seconds)
+    team = await near.crew()
+    async with team.at_work():
+        await staffed(team)
+        near.awake = anyio.Event()
+        with pytest.raises(Unknown) as lost:
+            await team.perform(attempt())
+        assert (lost.value.code, team.lacking) == (LOST, "a worker")
+        with pytest.raises(Unsent):
+            await team.perform(attempt(2))
+        near.awake.set()
+        await staffed(team)
+        await near.hand.carry_out(near.given[0])  # as a call that waited on the wire
+        assert (await team.perform(attempt(3))).receipt.outcome
+    assert [charge["client_request_id"] for charge in world.charges()] == ["attempt-3"]
