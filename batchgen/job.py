@@ -168,7 +168,7 @@ class Job:
     def _lane(self, provider: Provider, auth: Mapping[str, str], on: "partial[Bench]", width: int) -> Lane:
         limits = self._order.manifest.limits
         manifest, dialect = self._order.manifest, DIALECTS[provider.dialect]
-        apart = bool(manifest.store)  # where others may put images, too
+        apart = bool(manifest.engine.ray)  # others put images there, too
         bench = on(provider, dialect, patience=limits.timeout, partials=manifest.partials, apart=apart)
         access = Access.of(provider, auth, limits.timeout, manifest.folder)
         return Lane(provider, bench, access, width, limits.on_blocked == "wait", limits.pace(provider), not limits.auto)

@@ -5,7 +5,9 @@ import json
 import re
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,9 @@ import pytest
 from buckets import BUCKET, Bucket
 from obstore.store import S3Store
 from world import World, eventually, many
+
+from batchgen.disk import Unsynced
+from batchgen.store import opened
 
 
 def place(world: World) -> str:
@@ -263,3 +268,21 @@ def test_a_kill_between_a_put_and_its_row_puts_the_same_again(world: World, buck
     assert len(world.charges()) == 1
     check_images(world)
     world.check_equal_to_the_bill()
+
+
+def test_of_two_machines_that_put_one_name_at_once_one_is_told_and_neither_image_is_replaced(tmp_path: Path) -> None:
+    def put(which: int) -> bool:
+        start.wait()
+        try:
+            store.put("a/name.png", b"%d" % which, f"{which}", Unsynced())
+        except FileExistsError:
+            return False
+        return True
+
+    for number in range(20):
+        (tmp_path / f"{number}").mkdir()
+        store, start = opened((tmp_path / f"{number}").as_uri()), threading.Barrier(4)
+        with ThreadPoolExecutor(4) as pool:
+            kept = [which for which, won in enumerate(pool.map(put, range(4))) if won]
+        assert (len(kept), store.read("a/name.png")) == (1, b"%d" % kept[0])
+        assert list(store.names()) == ["a/name.png"]
