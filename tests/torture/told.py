@@ -33,10 +33,11 @@ def compared(report: dict[str, Any], books: Books) -> dict[str, tuple[object, ob
     attempts = Counter(attempt["state"] for attempt in books.attempts)
     tasks = Counter(task["state"] for task in books.tasks)
     saved = [row["bytes"] for row in books.images if row["state"] == "saved"]
+    beside = sum(row["bytes"] for row in books.images if row["state"] == "partial")
     return {
         "tasks": (some(report["tasks"]), {**tasks, "total": len(books.tasks)}),
         "attempts": (some(report["attempts"]), {**attempts, "total": len(books.attempts)}),
-        "images": ((report["images"]["saved"], report["images"]["bytes"]), (len(saved), sum(saved))),
+        "images": ((report["images"]["saved"], report["images"]["bytes"]), (len(saved), sum(saved) + beside)),
         "costs": ({name: round(report["cost"][name] * 1e9) for name in COSTS}, dict(costs(books))),
     }
 
