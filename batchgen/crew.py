@@ -334,5 +334,5 @@ class Crew:
         """Where the store cannot be reached, the next run does it."""
         done, self._done = self._done, []
         with suppress(StorageError):
-            for attempt in done:
-                await anyio.to_thread.run_sync(receipt.forget, self._receipts, attempt)
+            if done:
+                await anyio.to_thread.run_sync(receipt.forget, self._receipts, done)

@@ -267,6 +267,7 @@ class Job:
                 tasks.cancel_scope.cancel()
         if crew:
             await remote.amend(crew, books, buyers)
+            await remote.sweep(lanes[0].bench.images, books)
         await progress.learn(self.progress, books)
         return cap or helm.cap
 

@@ -6,6 +6,8 @@ A receipt lies in the store before anybody is told of it, so that it outlives wh
 import logging
 import os
 import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -135,11 +137,12 @@ def find(store: Store, attempt: str) -> Receipt | None:
     return None
 
 
-def forget(store: Store, attempt: str) -> None:
-    """The ledger knows all of it. Blocks."""
-    with disk.storage("the store"):
-        for final in (True, False):
-            store.remove(_name(attempt, final))
+def forget(store: Store, attempts: Sequence[str]) -> None:
+    """The ledger knows all of them. Blocks."""
+    names = (_name(attempt, final) for attempt in attempts for final in (True, False))
+    with disk.storage("the store"), ThreadPoolExecutor(store.wide) as pool:
+        for _ in pool.map(store.remove, names):
+            pass
 
 
 def attempts(store: Store) -> list[str]:

@@ -91,8 +91,12 @@ def test_what_a_killed_driver_ordered_is_taken_in_without_the_cluster(bad: Start
     time.sleep(0.7)  # the next ones are at the provider, and not made yet
     process.kill()
     process.communicate()
+    settled = world.rows("SELECT id FROM attempts WHERE state = 'paid'")[0][0]
+    part = images(world)[0].with_name(f".{settled}.0.part")
+    part.touch()  # as a node leaves it that is killed while it writes
     done = world.command("run", str(manifest), "--yes", "--engine", "local")
     assert done.returncode == 0, done.stderr
+    assert not part.exists()
     world.check_equal_to_the_bill()
     assert set(world.rows("SELECT DISTINCT engine, state FROM attempts")) == {("ray", "paid"), ("local", "paid")}
 

@@ -112,7 +112,7 @@ def test_who_leaves_at_once_in_an_outage_loses_nothing(world: World, bucket: Buc
     assert next(line for line in process.stderr if "Ctrl-C again leaves now" in line)
     spool = world.run_folder / "spool"
     open_ = "SELECT id FROM attempts WHERE state = 'sending'"
-    eventually(lambda: all((spool / f"{id_}.1").exists() for (id_,) in world.rows(open_)))  # all that was asked for came
+    eventually(lambda: all((spool / f"{id_}.1").exists() for (id_,) in world.rows(open_)))  # all answers came
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     bucket.tell("up")

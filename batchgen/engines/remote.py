@@ -1,5 +1,6 @@
 """Attempts that are made elsewhere: the crew that makes them, and what is heard of them late."""
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -14,6 +15,7 @@ from batchgen.lane import Lane
 from batchgen.ledger import Ledger
 from batchgen.manifest import Manifest
 from batchgen.receipt import ENGINE, INPUTS, RECEIPTS, Terms
+from batchgen.store import Directory, Store
 from batchgen.task import AttemptState
 
 PATIENCE = 30.0  # seconds for which a bucket is asked again
@@ -58,3 +60,19 @@ async def amend(crew: Crew, ledger: Ledger, buyers: Sequence[Buyer]) -> None:
     for each, state in states.items():
         if state not in OPEN and each not in lost:
             crew.settled(each)
+
+
+async def sweep(images: Store, ledger: Ledger) -> None:
+    """Remove what was written in part by who was killed at it; a bucket has none of that."""
+    if not isinstance(images, Directory):
+        return
+    names = await anyio.to_thread.run_sync(lambda: [name for name in images.names() if name.endswith(".part")])
+    states = await ledger.attempt_states([_writer(name) for name in names])
+    for name in names:
+        if states.get(_writer(name), AttemptState.SENDING) not in OPEN:
+            await anyio.to_thread.run_sync(images.remove, name)
+
+
+def _writer(name: str) -> str:
+    """The attempt whose image was to come of it."""
+    return os.path.basename(name).lstrip(".").partition(".")[0]
