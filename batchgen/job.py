@@ -218,8 +218,8 @@ class Job:
 
     async def _drive(self, books: Ledger, lanes: Sequence[Lane], spool: Spool, images: Store) -> str:
         """Recover, enqueue, buy; returns the cap that was reached, or ""."""
+        await self._keep(books, lanes)  # first: what is open is the lane's that has its account now
         resumed = await self._recover(books, spool, images)
-        await self._keep(books, lanes)
         order = self._order
         await enqueue(books, order.manifest, order.plan.survey, order.reopen, self._supply)
         self.progress.states = await self._states(books)

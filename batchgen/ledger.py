@@ -123,13 +123,11 @@ class Ledger:
         return await self._write(lambda db: [Learned(*row) for row in db.execute(sql, (scope,)).fetchall()])
 
     async def keep_lanes(self, lanes: Sequence[tuple[str, str, str, str]]) -> None:
-        """Remember by which lanes providers are asked: name, provider, account, and why it is blocked."""
+        """Remember by which lanes providers are asked: name, provider, account, and why it is blocked.
 
-        def work(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE lanes SET blocked = ''")
-            db.executemany("INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?)", lanes)
-
-        await self._write(work)
+        What is open goes to the lane that has its account now: by another key, nobody there knows of it.
+        """
+        await self._write(lambda db: records.keep_lanes(db, lanes))
 
     async def learn(self, scope: str, lane: str, learned: Sequence[Learned]) -> None:
         """Remember all that is known of an account's limits now."""
@@ -282,8 +280,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
                 "SELECT a.id, a.task, a.purchase, a.lane, a.cost_high, a.handle, a.sent_at, iif(a.batch, '',"
-                " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)),"
-                " coalesce((SELECT account FROM lanes WHERE name = a.lane), ''), a.engine"
+                " (SELECT min(b.sent_at) FROM attempts b WHERE b.task = a.task AND b.purchase = a.purchase)), a.engine"
                 " FROM attempts a LEFT JOIN batches c ON c.seq = a.batch WHERE a.state IN ('sending', 'accepted')"
                 " AND (c.state IS NULL OR c.state = 'over') ORDER BY a.seq"
             ).fetchall()

@@ -146,6 +146,18 @@ def relieve(db: sqlite3.Connection, attempt: Attempt, settled: Settlement) -> Re
     return Relief(sum(high or 0 for _, high, _ in rows) - more, sum(images for *_, images in rows))
 
 
+def keep_lanes(db: sqlite3.Connection, lanes: Sequence[tuple[str, str, str, str]]) -> None:
+    """Remember lanes: name, provider, account, why it is blocked; what is open follows its account to another name."""
+    homes = {(pool, account): name for name, pool, account, _ in lanes}
+    known = db.execute("SELECT name, pool, account FROM lanes").fetchall()
+    moved = {name: home for name, *who in known if (home := homes.get(tuple(who), name)) != name}
+    for table, open_ in (("attempts", "state IN ('sending', 'accepted')"), ("batches", "state <> 'over'")):
+        sql = f"UPDATE {table} SET lane = m.value FROM json_each(?) m WHERE m.key = lane AND {open_}"
+        db.execute(sql, (json.dumps(moved),))  # all at once: two keys may have changed places
+    db.execute("UPDATE lanes SET blocked = ''")
+    db.executemany("INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?)", lanes)
+
+
 def prompt_ids(db: sqlite3.Connection, texts: Sequence[str]) -> dict[str, int]:
     """The rows of prompts, made where there are none yet."""
     found: dict[str, int] = {}

@@ -148,8 +148,7 @@ class Attempt:
 
     `cost_high` is the most it can cost, in nano-dollars; None where no price is known. `handle` is the name under which
     the provider holds what was bought, where it gave one. `sent` is when it was sent, `since` when the purchase first
-    was ("" of a line of a batch, which bears no key); UTC, as the ledger writes it. `account` is a hash of who can
-    fetch its answer, `engine` who makes it.
+    was ("" of a line of a batch, which bears no key); UTC, as the ledger writes it. `engine` is who makes it.
     """
 
     id: str
@@ -160,7 +159,6 @@ class Attempt:
     handle: str = ""
     sent: str = ""
     since: str = ""
-    account: str = ""
     engine: str = ""
 
     def remembered(self, lifetime: float, at: str = "") -> bool:

@@ -56,14 +56,14 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
 
 
 def _heir(pools: Sequence["Pool"], attempt: Attempt) -> "Pool | None":
-    """Who finishes an attempt of a lane that the manifest no longer has.
+    """Who finishes an attempt whose account the manifest no longer has.
 
-    The same account under another name; or another lane of the provider, where nothing must be asked for. Where it is
-    the provider that is gone: nobody, if an answer must be read.
+    Another lane of the provider, where nothing must be asked for. Where it is the provider that is gone: nobody, if an
+    answer must be read.
     """
-    kin = [pool for pool in pools if pool.queue.name == attempt.task.variant.provider]
     if attempt.handle:
-        return next((pool for pool in kin if pool.buyer.lane.account == attempt.account), None)
+        return None
+    kin = [pool for pool in pools if pool.queue.name == attempt.task.variant.provider]
     answered = attempt.engine == ENGINE or pools[0].buyer.lane.bench.spool.holds(attempt.id, 1)
     return next(iter(kin), None if answered else pools[0])
 
