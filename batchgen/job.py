@@ -183,8 +183,9 @@ class Job:
             owed = lacking - {lane.name for lane in lanes}
             left = Left(sorted(owed), self._supply.short, len(open_), sum(each.tasks for each in open_))
             states = await books.states()
-            free = bool(cap) or not (states[TaskState.TODO] or states[TaskState.DOING])
-            aside = self._aside(lanes, free or self.progress.draining)
+            lost = lacking & {lane.name for lane in lanes if lane.blocked}  # the others' can be fetched
+            free = bool(cap) or self.progress.draining or not (states[TaskState.TODO] or lost)
+            aside = self._aside(lanes, free)
             await self._keep(books, lanes, aside)
             blocked = [lane.plight for lane in lanes if lane.blocked and not aside]
             self.ended = ended = conclude(states, cap, "; ".join(blocked), left, [lane.name for lane in aside])

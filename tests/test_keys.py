@@ -1,5 +1,6 @@
 """Several keys or regions of one provider: one queue, a lane for each, each at its own pace."""
 
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from conftest import Start
 from hypothesis import given
 from hypothesis import strategies as st
 from test_lane import PROVIDER, lane, task
-from world import KEY_ENV, Host, Respond, World, environment, eventually, many
+from world import KEY_ENV, Host, Respond, World, environment, eventually, many, png
 
 from batchgen import ledger, manifest
 from batchgen.catalog import Key, Provider
@@ -233,6 +234,83 @@ def test_a_run_that_is_told_to_stop_leaves_the_rest_whoever_is_blocked(bad: Star
     assert "interrupted; blocked: pretend/POOL_KEY_B" in said
     states = world.states()
     assert states["done"] + states["todo"] == 60
+    world.check_equal_to_the_bill()
+
+
+def keeper(world: World, host: Callable[[Respond], Host], bad_key: str = "") -> tuple[list[str], list[bool]]:
+    """A manifest of four tasks to poll at a host that shows them to the key that bought them alone.
+
+    Returns who bought each, and a list that makes them ready as soon as anything is in it.
+    """
+    owners: list[str] = []
+    ready: list[bool] = []
+
+    def respond(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        key = made.taken[-1][0]["authorization"].removeprefix("Bearer ")
+        name = path.rpartition("/")[2]
+        if key == bad_key:
+            return 401, {}, b'{"error": {"message": "Incorrect API key provided"}}'
+        if method == "POST":
+            owners.append(key)
+            return 200, {}, json.dumps({"data": {"task_id": f"{len(owners) - 1}", "status": "created"}}).encode()
+        if owners[int(name)] != key:
+            return 404, {}, b'{"error": {"message": "no such task"}}'
+        picture = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
+        done = {"status": "completed", "outputs": [picture]} if ready else {"status": "processing"}
+        return 200, {}, json.dumps({"data": {"task_id": name, **done}}).encode()
+
+    made = host(respond)
+    url = f"{made.url}/v1"
+    provider = {**pool(world)["provider"], "dialect": "onerouter", "base_url": url, "price": {"image": 0.01}}
+    asked = {"model": "openai/gpt-image-2/text-to-image", "request": {"quality": "low"}, "prompts": many(4)}
+    limits = {"concurrency": 2, "budget": 9, "timeout": "1s"}
+    world.write(provider=provider, **asked, limits=limits, retry={"attempts": 1})
+    return owners, ready
+
+
+def test_what_is_held_for_a_key_is_asked_for_by_that_key_under_whatever_name(
+    world: World, host: Callable[[Respond], Host]
+) -> None:
+    owners, ready = keeper(world, host)
+    process = world.begin("run", "otters.yaml", **BOTH)
+    eventually(lambda: (world.run_folder / "ledger.db").exists() and world.attempts() == ["accepted"] * 4)
+    process.kill()
+    process.wait()
+    swapped = {"POOL_KEY_A": B, "POOL_KEY_B": A}
+    assert world.command("run", "otters.yaml", **swapped).returncode == 7
+    ready.append(True)
+    ended = world.command("run", "otters.yaml", **swapped)
+    assert ended.returncode == 0, ended.stderr
+    assert (world.states(), len(owners), {*owners}) == ({"done": 4}, 4, {A, B})
+    assert len(world.files()) == 4
+
+
+def test_who_is_blocked_is_no_reason_where_another_has_what_is_left(
+    world: World, host: Callable[[Respond], Host]
+) -> None:
+    owners, _ = keeper(world, host, B)
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert ended.returncode == 7, ended.stderr
+    assert "4 bought and still with the provider" in ended.stderr
+    assert "blocked: pretend/POOL_KEY_B" in ended.stderr
+    assert owners == [A] * 4
+
+
+@pytest.mark.parametrize("keys", [(KEY_ENV, "POOL_KEY_B"), ("POOL_KEY_A", KEY_ENV)])
+def test_an_open_batch_is_collected_by_its_key_when_others_have_joined_it(bad: Start, keys: tuple[str, str]) -> None:
+    world = bad("--batch-rate", "1")
+    batch = {"batch": {"poll": 0.05}}
+    asked: dict[str, Any] = {"prompts": many(3), "engine": "batch"}
+    world.write(provider=world.provider(**batch), **asked)
+    process = world.begin("run", "otters.yaml")
+    opened = "SELECT 1 FROM batches WHERE state = 'open'"
+    eventually(lambda: (world.run_folder / "ledger.db").exists() and world.rows(opened))
+    process.kill()
+    process.wait()
+    world.write(provider={**pool(world, *keys)["provider"], **batch}, **asked)
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert ended.returncode == 0, ended.stderr
+    assert world.rows("SELECT lane, state FROM batches") == [(f"pretend/{KEY_ENV}", "over")]
     world.check_equal_to_the_bill()
 
 
