@@ -57,6 +57,11 @@ class Batch:
     errors_at: int = 0
     created: str = ""
 
+    @property
+    def untold(self) -> bool:
+        """Whether it was surely never created."""
+        return self.state is BatchState.DRAFTED and not self.doubts
+
 
 @dataclass(frozen=True, slots=True)
 class Load:

@@ -30,11 +30,9 @@ LIMIT = re.compile(r"Limit: ([0-9][0-9,]{0,20})")
 PASSING = frozenset({"", "server_error"})  # codes of what goes by itself
 CANCELLING = "cancelling"
 TWICE = "{} has the same lines, was created late, and is cancelled: what it made until then was bought twice"
-AGE = 0.05  # of a batch's, between two looks
-POLL_MOST = 60.0  # seconds
+AGE, POLL_MOST = 0.05, 60.0  # of a batch's, between two looks; seconds at most
 SLICE = 1.0  # of them, between two looks at whether it is to end
-LATE = 10  # looks that files may be late
-WORDS_MOST = 500
+LATE, WORDS_MOST = 10, 500  # looks that files may be late; letters
 log = logging.getLogger("batchgen")
 
 
@@ -47,12 +45,12 @@ class Seen:
 
 
 class Desk:
-    """All batches of a lane. `seen` are those that are open, by our ids; with `ending` no new one is created."""
+    """All batches of a lane. `seen` are open, by our ids; `ending`: no new one; `shared`: other lanes do as well."""
 
     def __init__(self, buyer: Buyer, folder: Path) -> None:
         self.buyer = buyer
         self.seen: dict[str, Seen] = {}
-        self.ending = False
+        self.ending = self.shared = False
         self._lane = buyer.lane
         self._book: BatchBook = buyer.ledger.batches
         self._counter = Counter(buyer.lane, folder)
@@ -187,6 +185,8 @@ class Desk:
                     batch = await self._created(batch)
                 except (Transient, Blocked) as error:
                     if isinstance(error, Blocked) and not self._lane.patient:
+                        if self.shared and batch.untold:
+                            await self._withdraw(batch, "unsent", error.code, str(error))
                         raise
                     tries += 1
                     wait = backoff(tries, error.retry_after, self._lane.chance)

@@ -303,7 +303,7 @@ class Job:
             return Local(buyer, lanes, self._supply, queue)
         in_batches = replace(buyer, engine=BATCHED, share=rules.share)
         desk = Desk(in_batches, hold.workshop(order.folder))
-        desk.ending = order.recall
+        desk.ending, desk.shared = order.recall, queue.shared
         if not engine.batch:
             return Local(buyer, lanes, self._supply, queue, desk)
         ends = engine.until.moment(time.time()) if engine.until else None

@@ -296,6 +296,32 @@ def test_who_is_blocked_is_no_reason_where_another_has_what_is_left(
     assert owners == [A] * 4
 
 
+def test_a_batch_that_one_key_may_not_create_is_made_by_another(bad: Start) -> None:
+    world = bad("--batch-rate", "1000", "--batch-call-faults", "create=billing")
+    provider = {**pool(world)["provider"], "batch": {"poll": 0.05, "lines_most": 5}}
+    world.write(provider=provider, prompts=many(20), engine="batch")
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert (ended.returncode, world.states()) == (0, {"done": 20}), ended.stderr
+    assert "Blocked       pretend/POOL_KEY_" in ended.stderr
+    world.check_equal_to_the_bill()
+
+
+def test_a_batch_that_was_never_created_is_nobodys_when_its_key_is_gone(bad: Start) -> None:
+    world = bad("--batch-rate", "1000", "--batch-call-faults", "create=billing create=billing")
+    asked: dict[str, Any] = {"prompts": many(5), "engine": "batch", "limits": {"budget": 9, "on_blocked": "wait"}}
+    batch = {"batch": {"poll": 0.05}}
+    world.write(provider={**pool(world, "POOL_KEY_A")["provider"], **batch}, **asked)
+    process = world.begin("run", "otters.yaml", **BOTH)
+    eventually(lambda: world.sandbox.stats()["requests"].get("400"))
+    eventually(lambda: world.rows("SELECT 1 FROM batches WHERE state = 'drafted'"))
+    process.kill()
+    process.wait()
+    world.write(provider={**pool(world, "POOL_KEY_B")["provider"], **batch}, **asked)
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert (ended.returncode, world.states()) == (0, {"done": 5}), ended.stderr
+    world.check_equal_to_the_bill()
+
+
 @pytest.mark.parametrize("keys", [(KEY_ENV, "POOL_KEY_B"), ("POOL_KEY_A", KEY_ENV)])
 def test_an_open_batch_is_collected_by_its_key_when_others_have_joined_it(bad: Start, keys: tuple[str, str]) -> None:
     world = bad("--batch-rate", "1")

@@ -35,7 +35,7 @@ async def drive(pools: Sequence["Pool"], resumed: Sequence[Attempt], batches: Se
             if pool:
                 pool.take_up(tasks, pool.buyer.finish, attempt, fetches=True)
         for batch in batches:
-            if (pool := known.get(batch.lane)) and pool.desk:
+            if (pool := known.get(batch.lane) or _liquidator(pools, batch)) and pool.desk:
                 await pool.desk.adopt(batch)
                 pool.take_up(tasks, pool.desk.follow, batch)
         with anyio.move_on_after(HEAD_START):
@@ -66,6 +66,11 @@ def _heir(pools: Sequence["Pool"], attempt: Attempt) -> "Pool | None":
     kin = [pool for pool in pools if pool.queue.name == attempt.task.variant.provider]
     answered = attempt.engine == ENGINE or pools[0].buyer.lane.bench.spool.holds(attempt.id, 1)
     return next(iter(kin), None if answered else pools[0])
+
+
+def _liquidator(pools: Sequence["Pool"], batch: Batch) -> "Pool | None":
+    """Who gives the tasks of a batch back that was never created, and whose lane the manifest no longer has."""
+    return next((each for each in pools if batch.untold and f"{batch.lane}/".startswith(f"{each.queue.name}/")), None)
 
 
 class Pool:
