@@ -58,15 +58,15 @@ def _concluded(states: Mapping[TaskState, int], cap: str, blocked: str, left: Le
         return Ended(7, left.words)
     if states[TaskState.TODO] or left.short:
         return Ended(7, "interrupted")
+    if left.owed:
+        says = f"images that were bought are still with {', '.join(left.owed)}"
+        return Ended(7, f"{says}: the manifest must name it to fetch them")
     if states[TaskState.DOING]:
         return Ended(
             7,
             f"{states[TaskState.DOING]} bought and still with the provider: run again to fetch them "
             "(batchgen report RUN --attempts accepted lists them, resolve RUN --billed ATTEMPT gives one up)",
         )
-    if left.owed:
-        says = f"images that were bought are still with {', '.join(left.owed)}"
-        return Ended(7, f"{says}: the manifest must name it to fetch them")
     if bad:
         return Ended(3, ", ".join(f"{count} {name}" for name, count in bad.items()))
     return Ended(0, "all done")
