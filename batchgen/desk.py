@@ -57,16 +57,13 @@ class Desk:
         self._clerk = Clerk(buyer.lane, self._book, self._counter, folder)
         self._folder = folder
         self._adopted: set[str] = set()  # those of earlier runs
-        self._vain = 0  # batches in a row of which nothing came
+        self.vain = 0  # batches in a row of which nothing came
 
     async def draft(self) -> Batch | None:
         """Write down the next batch; None where nothing is to do, or must wait until another is over.
 
         Exhausted where a cap is reached and none is open that could make room.
         """
-        if self._vain:
-            wait = backoff(self._vain, None, self._lane.chance)
-            await self._lane.pause("batches", wait, "the last batch brought nothing")
         tasks = await self._book.claim(self._lane.pool, min(sizing.TASKS_MOST, self._counter.rules.lines_most))
         bought = 0
         try:
@@ -154,7 +151,7 @@ class Desk:
             log.warning("batch %s: %s", batch.handle, TWICE.format(other.handle))
             await self._book.note(batch, TWICE.format(other.handle))
         self.buyer.purse.budget.settle(0, await self._book.over(batch, len(others)))
-        self._vain = self._vain + 1 if await self._book.fruitless(batch) else 0
+        self.vain = self.vain + 1 if await self._book.fruitless(batch) else 0
         await self._counter.delete(batch.input)
         return None
 
@@ -298,7 +295,7 @@ class Desk:
         words = "; ".join(dict.fromkeys(said.message for _, said in look.problems)) or "it failed, without a reason"
         if TOO_MANY in codes:
             return await self._too_many(batch, "rejected", words)
-        self._vain += 1
+        self.vain += 1
         bad = {line: said for line, said in look.problems if line}
         all_ = len(bad) >= max(SAME_REJECTIONS, min(batch.tasks, api.PROBLEMS_MOST))
         code = next(iter(codes), "failed")
@@ -319,7 +316,7 @@ class Desk:
         said = int(found[1].replace(",", "")) if found else 0
         waiting = sum(each.batch.tokens for each in self.seen.values() if each.batch.model == batch.model)
         most = said if waiting > said * sizing.ROOMY > 0 else int(batch.tokens / 2 / sizing.ROOMY)
-        self._vain += 1
+        self.vain += 1
         return await self._withdraw(batch, state, TOO_MANY, words, most)
 
     async def _withdraw(

@@ -322,6 +322,31 @@ def test_a_batch_that_was_never_created_is_nobodys_when_its_key_is_gone(bad: Sta
     world.check_equal_to_the_bill()
 
 
+def test_a_key_that_rests_after_a_batch_in_vain_is_there_for_what_another_may_not_do(bad: Start) -> None:
+    calls = ("--batch-call-faults", "create=ok create=ok create=billing")
+    world = bad("--batch-rate", "1000", "--batch-validating", "4", "--batch-faults", "invalid invalid", *calls)
+    provider = {**pool(world)["provider"], "batch": {"poll": 0.05}}
+    world.write(provider=provider, prompts=many(1), engine="batch")
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert (ended.returncode, world.states()) == (0, {"done": 1}), ended.stderr
+    world.check_equal_to_the_bill()
+
+
+def test_who_has_a_batch_is_named_where_the_manifest_names_it_no_more(bad: Start) -> None:
+    world = bad("--batch-rate", "0.0001")
+    asked: dict[str, Any] = {"prompts": many(4), "engine": "batch"}
+    world.write(provider={**pool(world, "POOL_KEY_A")["provider"], "batch": {"poll": 0.05}}, **asked)
+    process = world.begin("run", "otters.yaml", **BOTH)
+    opened = "SELECT 1 FROM batches WHERE state = 'open'"
+    eventually(lambda: (world.run_folder / "ledger.db").exists() and world.rows(opened))
+    process.kill()
+    process.wait()
+    world.write(provider={**pool(world, "POOL_KEY_B")["provider"], "batch": {"poll": 0.05}}, **asked)
+    ended = world.command("run", "otters.yaml", **BOTH)
+    assert ended.returncode == 7
+    assert "still with pretend/POOL_KEY_A: the manifest must name it to fetch them" in ended.stderr
+
+
 @pytest.mark.parametrize("keys", [(KEY_ENV, "POOL_KEY_B"), ("POOL_KEY_A", KEY_ENV)])
 def test_an_open_batch_is_collected_by_its_key_when_others_have_joined_it(bad: Start, keys: tuple[str, str]) -> None:
     world = bad("--batch-rate", "1")

@@ -9,6 +9,7 @@ import anyio.abc
 from batchgen.batch import Batch
 from batchgen.desk import Desk
 from batchgen.engines.local import Local
+from batchgen.limits import backoff
 from batchgen.purse import Exhausted
 
 EVERY = 1.0  # seconds between two looks at the clock, and at the lane
@@ -30,6 +31,9 @@ class Batched(Local):
             if self.buyer.deadline.due(lane.name, time.time()):
                 lane.drain()  # the provider goes on, and the next run collects
                 raise Exhausted(self.buyer.deadline.name)
+            if vain := self.desk.vain:
+                await lane.pause("batches", backoff(vain, None, lane.chance), "the last batch brought nothing")
+            # From here to the claim nothing is awaited: who finds nothing to do, and nobody away, is the last one.
             back, more, away = self.queue.back, self.supply.more, self.queue.away
             if self.supply.open:
                 await more.wait()
