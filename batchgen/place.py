@@ -27,6 +27,8 @@ def claimed(folder: Folder, patience: float) -> Store:
     job = books.job(folder.ledger)
     if job.store:
         found = store.opened(job.store)
+        if not books.untouched(folder.ledger):
+            store.check_marked(found, job.mark)
         if isinstance(found, Directory):
             _make_folder(found)
         store.claim(found, job.mark.encode())

@@ -17,6 +17,11 @@ OTHERS = (
     "{}: another run has it. It is taken for that of the ledger that began there: put that back if it was lost; else "
     "give this run another name: or output.store. Nothing was sent."
 )
+GONE = (
+    "{}: {} is not there, though this run has sent requests: see that the disk is mounted, or that endpoint and "
+    "credentials lead to the same bucket as before. Where only that file was removed, make it again: it holds {}, "
+    "without a line end. Nothing was sent."
+)
 CARELESS = (
     "{}: this store puts new bytes over what is there, though it is told not to, so that an image could be lost: take "
     "one that honours `If-None-Match: *`. Nothing was sent."
@@ -165,6 +170,13 @@ def opened(url: str, patience: float = 0.0) -> Store:
     if url.startswith("file://"):
         return Directory(unquote(urlsplit(url).path), shared=True)
     return objects.opened(url, patience)
+
+
+def check_marked(store: Store, owner: str) -> None:
+    """StorageError where no mark is: an empty disk below what should be mounted, or another server's bucket."""
+    with disk.storage("the store of the images"):
+        if store.size(MARK) is None:
+            raise StorageError(GONE.format(store.url, MARK, owner))
 
 
 def claim(store: Store, owner: bytes) -> None:

@@ -289,3 +289,37 @@ def test_of_two_machines_that_put_one_name_at_once_one_is_told_and_neither_image
             kept = [which for which, won in enumerate(pool.map(put, range(4))) if won]
         assert (len(kept), store.read("a/name.png")) == (1, b"%d" % kept[0])
         assert list(store.names()) == ["a/name.png"]
+
+
+def test_a_run_does_not_go_on_at_another_server(world: World, bucket: Bucket) -> None:
+    assert world.command("run", str(world.write(prompts=many(2), output={"store": place(world)}))).returncode == 0
+    path = world.write(prompts=many(4), output={"store": place(world)})
+    elsewhere = buckets.start()
+    try:
+        done = world.command("run", str(path), **elsewhere.env)
+    finally:
+        elsewhere.end()
+    assert (done.returncode, "run.json is not there, though this run has sent" in done.stderr) == (5, True)
+    assert len(world.charges()) == 2
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 4
+    check_images(world)
+
+
+def test_an_empty_folder_where_a_disk_was_is_not_taken_for_it(world: World, tmp_path: Path) -> None:
+    mount, away = tmp_path / "mount", tmp_path / "away"
+    mount.mkdir()
+    assert world.command("run", str(world.write(output={"store": mount.as_uri()}))).returncode == 0
+    mount.rename(away)
+    mount.mkdir()
+    path = world.write(prompts=many(2), output={"store": mount.as_uri()})
+    done = world.command("run", str(path))
+    assert (done.returncode, "see that the disk is mounted" in done.stderr) == (5, True)
+    assert [*mount.iterdir()] == []
+    mount.rmdir()
+    away.rename(mount)
+    (mount / "otters" / "run.json").unlink()
+    (mark,) = re.findall("it holds ([0-9a-f]{32}),", world.command("run", str(path)).stderr)
+    (mount / "otters" / "run.json").write_text(mark)
+    assert world.command("run", str(path)).returncode == 0
+    assert len(world.charges()) == 3
