@@ -37,6 +37,7 @@ CODE, STATUS = re.compile(r"<Code>([A-Za-z.]{1,60})</Code>"), re.compile(r"statu
 NO_BUCKET = re.compile("<Code>NoSuchBucket<|<Code>ContainerNotFound<|The specified bucket does not exist")
 FOR_NOW = {404, 408, 409, 412, 429}  # what a server may say otherwise a moment later, among its clear noes
 ROLES = ("//169.254.", "//metadata.google")  # who is asked for credentials where the environment has none
+NO_PATH = re.compile(r'invalid path: .*?"([^"]{1,200})"')
 REGION = "incorrectly configured region"
 KEPT = "Nothing that was paid for is lost: {}, then run the same command again."
 T = TypeVar("T")
@@ -154,6 +155,7 @@ class Objects:
             yield from (
                 Listed(each["path"].removeprefix(self._prefix), each["size"], (each["e_tag"] or "").strip('"'))
                 for each in page
+                if each["path"].startswith(self._prefix)  # else it is what consoles put there to show a folder
             )
             last = page[-1]["path"]
 
@@ -234,6 +236,11 @@ def _answered(ask: Callable[[], T], url: str, name: str) -> T:
     if NO_BUCKET.search(said):
         mend = "make it, or mend output.store and the endpoint in the environment"
         raise StorageError(f"{url}: there is no such bucket. {KEPT.format(mend)}")
+    if odd := NO_PATH.search(said):
+        mend = "move it away"
+        raise StorageError(
+            f"{url}: the name of an object there has an empty part, or dots for one: {odd[1]}. {KEPT.format(mend)}"
+        )
     if absent:
         raise FileNotFoundError(errno.ENOENT, "no such object", f"{url}/{name}")
     clear = bool(status) and 400 <= int(status[1]) < 500 and int(status[1]) not in FOR_NOW  # type: ignore[index]

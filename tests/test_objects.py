@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,31 @@ def test_a_list_of_many_pages_goes_on_after_an_outage(
     found += list(listed)
     again.join()
     assert found == wanted
+
+
+def raw(bucket: Bucket, key: str, method: str = "PUT") -> None:
+    """An object of any name, as others make them."""
+    signed = "AWS4-HMAC-SHA256 Credential=anybody/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"
+    url = f"http://127.0.0.1:{bucket.port}/{BUCKET}/{key}"
+    asked = urllib.request.Request(url, data=b"", method=method, headers={"Authorization": signed})
+    urllib.request.urlopen(asked).close()
+
+
+def test_an_object_that_only_shows_a_folder_is_nothing_that_lies_in_it(place: Objects, bucket: Bucket) -> None:
+    _, _, prefix = place.url.rpartition("/")
+    raw(bucket, f"{prefix}/images/")
+    assert list(place.below("images").names()) == []
+    put(place, "images/a", b"otter")
+    assert list(place.below("images").names()) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["a//b", "a/%2E%2E/b"])
+def test_a_name_that_no_path_has_is_told_at_once(place: Objects, bucket: Bucket, name: str) -> None:
+    _, _, prefix = place.url.rpartition("/")
+    raw(bucket, f"{prefix}/{name}")
+    with pytest.raises(StorageError, match=r"has an empty part, or dots for one: .*/b\. .* move it away"):
+        list(objects.opened(place.url, 600).names())
+    raw(bucket, f"{prefix}/{name}", "DELETE")
 
 
 def test_patience_has_an_end(place: Objects, bucket: Bucket) -> None:
