@@ -1,5 +1,6 @@
 """Which store the images of a run lie in: its own folder, unless its ledger names another."""
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,16 @@ def furnished(folder: Folder, rooms: Sequence[str], patience: float) -> Store:
         with disk.storage("output.store"):
             for room in rooms:
                 disk.make_folder(Path(found.path, room))
+                _shut(Path(found.path, room))
     return found
+
+
+def _shut(room: Path) -> None:
+    """Prompts are in there. A group that shares the folder makes things in it, too."""
+    mode = stat.S_IMODE(room.stat().st_mode)
+    others = 0o007 if mode & stat.S_ISGID else 0o077
+    if mode & others:
+        room.chmod(mode & ~others)
 
 
 def _make_folder(found: Directory) -> None:

@@ -8,6 +8,8 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +22,24 @@ from world import World, eventually, many
 
 from batchgen.disk import Unsynced
 from batchgen.store import opened
+from batchgen.folder import Folder
+from batchgen.place import furnished
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    started = buckets.start()
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def bucket(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """The server without any fault, which the environment leads to."""
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.tell("honest")
 
 
 def place(world: World) -> str:
@@ -323,3 +343,16 @@ def test_an_empty_folder_where_a_disk_was_is_not_taken_for_it(world: World, tmp_
     (mount / "otters" / "run.json").write_text(mark)
     assert world.command("run", str(path)).returncode == 0
     assert len(world.charges()) == 3
+
+
+@pytest.mark.parametrize(("mode", "shut"), [(0o755, 0o700), (0o2775, 0o2770), (0o700, 0o700)])
+def test_rooms_for_prompts_are_shut_and_a_groups_stay_its_own(
+    world: World, tmp_path: Path, mode: int, shut: int
+) -> None:
+    (far := tmp_path / "far").mkdir()
+    assert world.command("run", str(world.write(output={"store": far.as_uri()}))).returncode == 0
+    room = far / "otters" / "receipts"
+    room.mkdir()
+    room.chmod(mode)
+    furnished(Folder(world.run_folder), ["receipts"], 0)
+    assert stat.S_IMODE(room.stat().st_mode) == shut
