@@ -20,8 +20,8 @@ from batchgen.errors import UsageError
 from batchgen.objects import Listed, Objects
 from batchgen.target import CARD, LIST, PART, Entries, Entry, Identity, Target, parsed
 
-OURS = re.compile(r".+/([a-z2-7]/[a-z2-7]{16}(-\d+)?|inputs/[0-9a-f]{64})\.(png|jpg|webp|gif)")
-"""Images that lie there as they are: nobody else calls anything so."""
+OURS = re.compile(r"[^/]+/([a-z2-7]/[a-z2-7]{16}(-\d+)?|inputs/[0-9a-f]{64})\.(png|jpg|webp|gif)")
+"""Images that lie there as they are, below a split: those of an export in a folder of this one are further down."""
 STRANGE = "--to {}: something else lies there: give a prefix that is new or empty"
 ANOTHER = "{} is there, and is no part of this export, or was changed since: move it away, then export again"
 
@@ -35,6 +35,7 @@ class Far(Target):
         self._bucket, self._lock, self.wide = bucket, threading.Lock(), bucket.wide
         self._there = {each.name: each for each in bucket.listed()}
         super().__init__(path, identity)
+        self._resumed = frozenset(self.staged)
         if self._there and not {LIST, f"{PART}/{LIST}"} & self._there.keys():
             raise UsageError(STRANGE.format(bucket.url))
 
@@ -106,16 +107,25 @@ class Far(Target):
     def _check_mine(self, made: list[str]) -> None:
         """UsageError where an object would go over one that is not this export's, or was changed since."""
         for name in made:
-            before, there = self.before.get(name), self._size(name)
-            moved = there is not None and name in self.staged and there == self.staged[name].bytes
-            if there is not None and not moved and not (before and there == before.bytes):
+            ours = {each.bytes for each in (self.before.get(name), self.staged.get(name)) if each}
+            there = self._size(name)
+            if there is not None and there not in ours and name not in self._resumed:  # one cut off may have moved it
                 raise UsageError(ANOTHER.format(self._bucket.where(name)))
 
     def _keep(self, moving: bool = False) -> None:
-        self._begun = True
+        begins, self._begun = not self._begun, True
         os.makedirs(self.part, exist_ok=True)
         told = self._told(self.staged, moving=moving, gone=sorted(self.gone))
-        self._bucket.replace(f"{PART}/{LIST}", told)
+        if begins and not self._there:  # another run's export may begin there at the same moment
+            self._begin(told)
+        else:
+            self._bucket.replace(f"{PART}/{LIST}", told)
+
+    def _begin(self, told: bytes) -> None:
+        try:
+            self._bucket.put(f"{PART}/{LIST}", told, "", Unsynced())
+        except FileExistsError:
+            raise UsageError(STRANGE.format(self._bucket.url)) from None
 
 
 @contextmanager

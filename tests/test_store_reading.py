@@ -19,6 +19,9 @@ from sandbox.child import Child
 from world import World, eventually, many
 
 import batchgen
+from batchgen import far
+from batchgen.errors import UsageError
+from batchgen.objects import opened
 
 FORMATS = ("imagefolder", "webdataset", "parquet")
 
@@ -162,3 +165,39 @@ def test_an_export_follows_what_is_wanted_and_leaves_alone_what_is_not_its_own(b
         assert (linked.returncode, "leave --link out" in linked.stderr) == (2, True)
     own = export(bought, f"s3://{BUCKET}/bought/otters/data", "--format", "parquet")
     assert (own.returncode, "the run's own place" in own.stderr) == (2, True)
+
+
+IDENTITY = {"job": "zoo"}
+
+
+def test_an_export_that_was_cut_off_as_it_moved_is_brought_up_to_date(bucket: Bucket, tmp_path: Path) -> None:
+    place = opened(f"s3://{BUCKET}/moved", 0)
+    with far.opened(place, IDENTITY) as made:
+        made.write("data", b"one")
+        made.finish()
+    place.move("export.json", ".part/export.json")  # as it stands before the list gets its name
+    with far.opened(place, IDENTITY) as made:
+        made.write("data", b"three")
+        made.finish()
+    assert objects("moved")["data"] == b"three"
+    assert [*objects("moved")] == ["data", "export.json"]
+
+
+def test_of_two_that_begin_at_once_one_is_refused(bucket: Bucket) -> None:
+    place = opened(f"s3://{BUCKET}/both", 0)
+    with far.opened(place, IDENTITY) as one, far.opened(place, {"job": "farm"}) as other:
+        one.write("data", b"one")
+        with pytest.raises(UsageError, match="something else lies there"):
+            other.write("data", b"other")
+        one.finish()
+    assert objects("both")["data"] == b"one"
+
+
+def test_an_export_that_was_cut_off_leaves_alone_one_in_a_folder_of_it(bought: World, bucket: Bucket) -> None:
+    to, where = f"s3://{BUCKET}/outer", ("--format", "imagefolder", "--where", "n_index = 0")
+    assert export(bought, to, *where).returncode == 0
+    assert export(bought, f"{to}/inner", *where).returncode == 0
+    before = objects("outer/inner")
+    opened(to, 0).move("export.json", ".part/export.json")
+    assert export(bought, to, *where).returncode == 0
+    assert objects("outer/inner") == before
