@@ -79,14 +79,23 @@ class Objects:
 
     def put(self, name: str, data: bytes, part: str, unsynced: Unsynced, twin: str = "") -> None:
         """Durable when it returns. An earlier put may have arrived though its answer did not: the same bytes are."""
-        if not self._created(name, data) and self.read(name, len(data) + 1) != data:
+
+        def lies_there() -> bool:
+            if self._created(name, data):
+                return True
+            try:
+                return self._got(name, len(data) + 1) == data
+            except FileNotFoundError:  # a put that nobody waits for any more is under way
+                raise Unreached("an object is said to be there, and is not") from None
+
+        if not self._asked(lies_there):
             raise FileExistsError(
                 errno.EEXIST, "another image stands there, which the ledger does not know", self.where(name)
             )
 
     def keeps(self, name: str, data: bytes) -> bool:
         """Whether what is there stays there when it is put again: some stores take no notice of the condition."""
-        return not self._created(name, data)
+        return not self._asked(lambda: self._created(name, data))
 
     def _created(self, name: str, data: bytes) -> bool:
         import obstore
@@ -94,29 +103,23 @@ class Objects:
 
         kind = mimetypes.guess_type(name)[0]
         attributes = {"Content-Type": kind} if kind else None
-
-        def put() -> bool:
-            try:
-                obstore.put(
-                    self._bucket, self._key(name), data, attributes=attributes, mode="create", use_multipart=False
-                )
-            except AlreadyExistsError:
-                return False
-            return True
-
-        return self._asked(put)
+        try:
+            obstore.put(self._bucket, self._key(name), data, attributes=attributes, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """All of it, or its first `most` bytes; FileNotFoundError where nothing lies there."""
+        return self._asked(lambda: self._got(name, most), name)
+
+    def _got(self, name: str, most: int | None) -> bytes:
         import obstore
 
-        def get() -> bytes:
-            found = obstore.get(self._bucket, self._key(name))
-            if most is None or found.meta["size"] <= most:
-                return bytes(found.bytes())
-            return bytes(obstore.get_range(self._bucket, self._key(name), start=0, length=most))
-
-        return self._asked(get, name)
+        found = obstore.get(self._bucket, self._key(name))
+        if most is None or found.meta["size"] <= most:
+            return bytes(found.bytes())
+        return bytes(obstore.get_range(self._bucket, self._key(name), start=0, length=most))
 
     def size(self, name: str) -> int | None:
         import obstore

@@ -41,7 +41,7 @@ class Bucket:
         return environment(self.port)
 
     def tell(self, word: str) -> None:
-        """down, up, careless, refuse, short (lists), late, slow 0.05, honest; it is done when this returns."""
+        """down, up, careless, refuse, short (lists), late, conflict (once), slow 0.05, honest; it is done then."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(f"{word}\n")
@@ -80,6 +80,10 @@ class Served:
             begin("403 Forbidden", [("content-type", "text/xml")])
             told = environ.get("HTTP_AUTHORIZATION", "")
             return [f"<Error><Code>AccessDenied</Code><Told>{told} {SECRET}</Told></Error>".encode()]
+        if self.word == "conflict" and environ["REQUEST_METHOD"] == "PUT":  # another put of it is under way
+            self.word = "honest"
+            begin("409 Conflict", [("content-type", "text/xml")])
+            return [b"<Error><Code>ConditionalRequestConflict</Code></Error>"]
         if self.word == "short" and "list-type" in environ["QUERY_STRING"]:
             environ["QUERY_STRING"] += "&max-keys=3"
         if self.word == "careless":

@@ -94,6 +94,15 @@ def test_a_name_that_no_path_has_is_told_at_once(place: Objects, bucket: Bucket,
     raw(bucket, f"{prefix}/{name}", "DELETE")
 
 
+def test_a_put_that_meets_another_under_way_is_tried_again(
+    place: Objects, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAUSE", 0.1)
+    bucket.tell("conflict")
+    put(objects.opened(place.url, 20), "a", b"otter")
+    assert place.read("a") == b"otter"
+
+
 def test_patience_has_an_end(place: Objects, bucket: Bucket) -> None:
     bucket.tell("down")
     try:
