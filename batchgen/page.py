@@ -73,8 +73,8 @@ def asset(name: str) -> str:
 
 def write(folder: Folder, target: Path, tick: Callable[[int], object]) -> Written:
     """Put the page at `target`, whole; ticks with each block of images. UsageError where that is something else."""
-    _check(folder, target)
     store = place.images(folder)
+    _check(folder, store, target)
     _make_thumbnails(
         folder, store, tick
     )  # first, so that the one look at the ledger that all of the page comes from is short
@@ -126,11 +126,12 @@ def _write(out: Write, db: Connection, run: Shown, head: Object, blocks: Sequenc
     return images, bare
 
 
-def _check(folder: Folder, target: Path) -> None:
+def _check(folder: Folder, store: Store, target: Path) -> None:
     """UsageError where the page cannot be put there, or would take the place of what is none."""
     if not target.parent.is_dir():
         raise UsageError(f"--html {target}: there is no folder {target.parent}")
-    for own in (folder.images, folder.spool, folder.path / thumbs.NAME):
+    images = Path(store.path) if isinstance(store, Directory) else folder.images
+    for own in (images, folder.spool, folder.path / thumbs.NAME):
         if target.resolve().is_relative_to(own.resolve()):
             raise UsageError(f"--html {target}: {own} is the run's own: give another place")
     try:

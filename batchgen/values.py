@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -65,9 +66,10 @@ def store(value: str) -> str:
     if "@" in value.partition("://")[2].partition("/")[0] or "?" in value:
         raise ValueError("credentials never stand here: take out what is before @ or behind ?, and export them instead")
     found = _STORE.fullmatch(value.rstrip("/"))
-    if not found or {".", ".."} & {*found[1].split("/")}:
+    path = unquote(found[1]) if found else ".."
+    if {".", ".."} & {*path.split("/")} or "\0" in path:
         raise ValueError(f"{shown(value)} is not like s3://bucket/prefix, gs://…, az://… or file:///folder")
-    return found[0]
+    return value.rstrip("/")
 
 
 def keys(value: object) -> object:

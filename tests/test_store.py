@@ -190,6 +190,9 @@ def test_a_file_url_is_a_folder_elsewhere(world: World, tmp_path: Path) -> None:
     far.mkdir()
     assert world.command("run", str(path)).returncode == 0
     assert len([*(far / "otters" / "images").rglob("*.png")]) == 3
+    inside = str(far / "otters" / "images" / "set")
+    assert world.command("export", str(path), "--format", "imagefolder", "--to", inside).returncode == 2
+    assert world.command("report", str(path), "--html", f"{inside}.html").returncode == 2
     assert world.files() == []
     assert "all as the ledger says" in world.command("verify", str(path)).stdout
 
@@ -221,6 +224,8 @@ def test_what_needs_obstore_says_so_where_it_is_not_installed(world: World, tmp_
         ("s3:///y", "is not like s3://bucket/prefix"),
         ("/srv/images", "is not like s3://bucket/prefix"),
         ("file://host/srv", "is not like s3://bucket/prefix"),
+        ("file:///srv/%2E%2E/etc", "is not like s3://bucket/prefix"),
+        ("file:///srv%00", "is not like s3://bucket/prefix"),
     ],
 )
 def test_what_is_no_store_is_told_with_its_line(world: World, store: str, says: str) -> None:

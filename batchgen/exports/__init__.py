@@ -77,7 +77,10 @@ def check(folder: Folder, order: Order, to: Path | Objects) -> None:
         own = books.job(folder.ledger).store
         if own and f"{to.url}/".startswith(f"{own}/"):
             raise UsageError(f"--to {to.url}: that is the run's own place: give another")
-    elif to.resolve().is_relative_to(folder.path.resolve()):
+        return
+    store = place.of(folder)
+    folders = folder.path, Path(store.path) if isinstance(store, Directory) else folder.path
+    if any(to.resolve().is_relative_to(each.resolve()) for each in folders):
         raise UsageError(f"--to {to}: that is the run's own folder: give another")
 
 
