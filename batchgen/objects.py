@@ -293,17 +293,24 @@ def told(environ: Mapping[str, str]) -> str:
 
 def _open_road(environ: Mapping[str, str]) -> bool:
     """Whether S3 may be asked without encryption: on this machine, or where somebody says so; UsageError elsewhere."""
-    may = _endpoint(environ) in LOOPBACK or environ.get(HTTP, "").lower() in ("1", "true")
-    name = next((name for name in ENDPOINTS if environ.get(name)), "")
-    if not may and environ.get(name, "").lower().startswith("http://"):
-        raise UsageError(f"{name} begins with http://: anybody on the way can read it. Use https://, or {HTTP}=true")
-    return may
+    if environ.get(HTTP, "").lower() in ("1", "true"):
+        return True
+    away = [name for name in ENDPOINTS if environ.get(name) and _host(environ[name]) not in LOOPBACK]
+    for name in away:  # which of two is asked depends on their order
+        if environ[name].lower().startswith("http://"):
+            raise UsageError(
+                f"{name} begins with http://: anybody on the way can read it. Use https://, or {HTTP}=true"
+            )
+    return not away and bool(_endpoint(environ))
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:
     """The host that S3 is asked at, where the environment names one."""
-    endpoint = next((found for name in ENDPOINTS if (found := environ.get(name))), "")
+    return _host(next((found for name in ENDPOINTS if (found := environ.get(name))), ""))
+
+
+def _host(url: str) -> str:
     try:
-        return urlsplit(endpoint).hostname or ""
+        return urlsplit(url).hostname or ""
     except ValueError:
         return ""

@@ -141,6 +141,10 @@ def test_every_store_keeps_what_is_there(place: Objects, tmp_path: Path, url: st
 
 
 def test_nobody_is_asked_in_the_clear_but_this_machine(place: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT", "http://minio.invalid:9000")  # beside one of this machine
+    with pytest.raises(UsageError, match="AWS_ENDPOINT begins with http://"):
+        objects.opened(place.url, 0)
+    monkeypatch.delenv("AWS_ENDPOINT")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.invalid:9000")
     with pytest.raises(UsageError, match="AWS_ENDPOINT_URL begins with http://"):
         objects.opened(place.url, 0)
