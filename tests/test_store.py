@@ -5,11 +5,10 @@ import json
 import re
 import signal
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-import stat
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,25 +20,9 @@ from obstore.store import S3Store
 from world import World, eventually, many
 
 from batchgen.disk import Unsynced
-from batchgen.store import opened
 from batchgen.folder import Folder
 from batchgen.place import furnished
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Bucket]:
-    started = buckets.start()
-    yield started
-    started.end()
-
-
-@pytest.fixture
-def bucket(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """The server without any fault, which the environment leads to."""
-    for name, value in server.env.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.tell("honest")
+from batchgen.store import opened
 
 
 def place(world: World) -> str:
