@@ -325,7 +325,7 @@ class Errand:
             await anyio.to_thread.run_sync(bench.spool.censor, attempt.id, means.lane.secrets)
         else:
             bench.spool.discard(attempt.id)
-        if means.crew and attempt.engine == ENGINE:
+        if means.crew and attempt.engine == ENGINE and settled.code != LOST:  # there may be word of that one yet
             means.crew.settled(attempt.id)
 
     def _next(self, settled: Settlement, error: ProviderError | None) -> float | None:

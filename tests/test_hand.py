@@ -8,11 +8,21 @@ import anyio
 import pytest
 from world import KEY, KEY_ENV, World
 
-from batchgen import catalog, crew, receipt
+from batchgen import catalog, crew, ledger, receipt
+from batchgen.attempt import Bench
+from batchgen.buyer import Buyer
+from batchgen.client import Access
 from batchgen.crew import LOST, Crew
+from batchgen.dialects import openai
 from batchgen.errors import Unknown, Unsent
+from batchgen.finisher import Finisher
 from batchgen.hand import Greeting, Hand, clock
+from batchgen.lane import Lane
+from batchgen.limits import Cap
+from batchgen.purse import Purse
 from batchgen.receipt import Order, Terms, Told
+from batchgen.settle import Policy
+from batchgen.spool import Spool
 from batchgen.store import opened
 from batchgen.task import Attempt, Operation, Task, Variant
 
@@ -106,6 +116,33 @@ async def test_an_order_that_comes_too_late_is_not_begun_and_its_receipt_says_so
     assert (told.receipt.trouble and told.receipt.trouble.code) == "overdue"
     assert isinstance(told.receipt.trouble.error(), Unsent) if told.receipt.trouble else False
     assert (near.receipts, world.charges()) == (["attempt-1"], [])
+
+
+async def test_a_receipt_that_comes_soon_after_its_attempt_was_given_up_is_kept(
+    world: World, near: Near, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"BEAT": 0.05, "LOOK": 0.3, "SILENCE": 1.0}.items():
+        monkeypatch.setattr(crew, name, seconds)
+    near.terms = replace(near.terms, lane="openai")
+    team, one, spool = await near.crew(), near.terms.provider, Spool(world.folder)
+    bench = Bench(one, openai, spool, near.store.below(receipt.IMAGES), Finisher(spool, 2))
+    ledger.create(world.folder / "ledger.db", "otters", "", "otters.yaml")
+    async with (
+        ledger.open_for_writing(world.folder / "ledger.db") as books,
+        Lane(one, bench, Access.of(one, {}, 20.0, world.folder), 1) as lane,
+        team.at_work(),
+    ):
+        await staffed(team)
+        near.awake = anyio.Event()
+        purse = Purse({"pretend": one}, Cap(None), Cap(None), Cap(None))
+        buyer = Buyer(books, lane, purse, Policy(1, False), lambda *_: None, receipt.ENGINE, crew=team)
+        await books.wanted().add([attempt().task])
+        (task,) = await books.claim("pretend", 1)
+        await buyer.generate(task)
+        assert (await books.losses.given_up(LOST))[0].id == near.given[0].attempt.id
+        await near.hand.carry_out(near.given[0])
+        await anyio.sleep(3 * crew.LOOK)
+        assert near.receipts == [near.given[0].attempt.id]
 
 
 async def test_who_falls_silent_gets_no_more_and_begins_nothing_when_it_is_back(
