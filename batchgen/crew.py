@@ -26,6 +26,7 @@ QUIET = 6.0  # seconds without an answer after which a worker gets no more
 SILENCE = 30.0  # and after which it is given up: whatever it was given is too old by then to be begun
 ABSENT = 600.0  # seconds for which somebody is waited for
 PARTING = 3.0  # seconds in which workers are told that they may go
+GREETED_MOST = 5  # times that somebody dies of being greeted
 RESTS = 5.0, 60.0  # seconds, at first and at most, for which a worker gets nothing that could not send what it had
 LOST_MOST = 6  # workers in a row that were lost with all that they were at
 log = logging.getLogger("batchgen")
@@ -131,6 +132,7 @@ class Crew:
         self._there: set[str] | None = None  # who was there when we looked last
         self._attended: set[str] = set()
         self._refused: dict[str, str] = {}  # who cannot work for us, and why
+        self._dying: dict[str, int] = {}  # how often in a row somebody died of being greeted
         self._absent: float | None = None  # since when nobody is there
         self._lost = 0  # workers that were lost since anything came
         self._handed: set[str] = set()  # inputs that are in the store
@@ -189,8 +191,15 @@ class Crew:
 
     async def _greeted(self, caller: Caller) -> Worker | None:
         """At work for us from now on; None where it cannot, once it is through with what others gave it."""
-        with anyio.fail_after(SILENCE):
-            greeting = await caller.greet(list(self._terms.values()))
+        try:
+            with anyio.fail_after(SILENCE):
+                greeting = await caller.greet(list(self._terms.values()))
+        except Lost as error:
+            self._dying[caller.name] = died = self._dying.get(caller.name, 0) + 1
+            if died >= GREETED_MOST:
+                self._refused[caller.name] = f"{caller.name}: nothing starts there: {error}"
+            raise
+        self._dying.pop(caller.name, None)
         worker = Worker(caller, greeting.room, greeting.clock - time.monotonic())
         await self._ask(worker)
         if trouble := self._trouble(greeting):

@@ -1,5 +1,6 @@
 """A real Ray cluster on this machine: a head, and nodes to be killed, frozen, cut off and mended."""
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ STARTED = "Ray runtime started"
 START = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats")
 SPARE = ("--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0")
 """Nearly the least memory that Ray takes, since what goes through it is small; and any ports that are free."""
+SERVES = bool(importlib.util.find_spec("grpc"))  # else Ray refuses to hear of clients
 IDLE = ("--num-cpus=0", "--no-monitor", "--include-dashboard=false", "--include-log-monitor=false")
 MORTAL = (
     ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
@@ -112,6 +114,7 @@ class Cluster:
         self._ends.callback(shutil.rmtree, self.home, ignore_errors=True)
         (self.home / "token").write_text(secrets.token_hex(32))
         self.address = f"{self._host()}:{_free_port()}"
+        self.client = f"{self._host()}:{_free_port()}"  # for those who belong to no node
 
     @property
     def environ(self) -> dict[str, str]:
@@ -120,7 +123,8 @@ class Cluster:
 
     def __enter__(self) -> Self:
         try:
-            self._start(("--head", f"--port={self.address.rpartition(':')[2]}", *IDLE), {}).wait()
+            clients = [f"--ray-client-server-port={self.client.rpartition(':')[2]}"] if SERVES else []
+            self._start(("--head", f"--port={self.address.rpartition(':')[2]}", *clients, *IDLE), {}).wait()
         except BaseException:
             self.end()
             raise

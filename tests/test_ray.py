@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, Node
+from cluster import SERVES, Cluster, Node
 from PIL import Image
 from test_delivery import by_link, polled
 from world import KEY, KEY_ENV, World, eventually, many
@@ -57,6 +57,26 @@ def test_a_cluster_makes_what_one_machine_makes(world: World, ours: Cluster, scr
     assert len(images(world)) == 40
     assert not list((world.folder / "store").rglob("receipts/*")), "what the ledger has is needed nowhere else"
     eventually(lambda: not list(scratch.iterdir()))
+
+
+@pytest.mark.skipif(not SERVES, reason="ray[client] is not installed")
+def test_who_belongs_to_no_node_drives_as_a_client(world: World, ours: Cluster) -> None:
+    manifest = world.write(**remote(world, prompts=many(6)))
+    done = world.command("run", str(manifest), "--yes", "--ray-address", f"ray://{ours.client}", **ours.environ)
+    assert done.returncode == 0, done.stderr
+    world.check_equal_to_the_bill()
+
+
+def test_a_node_that_dies_of_being_greeted_is_not_asked_for_ever(world: World, tmp_path: Path) -> None:
+    (tmp_path / "batchgen").mkdir()
+    (tmp_path / "batchgen" / "__init__.py").write_text("raise ImportError('it is not installed')")
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("NO CLUSTER TESTS: ray is not installed")
+    with Cluster() as bare:
+        joined(bare, 1, PYTHONPATH=str(tmp_path))
+        done = world.command("run", str(world.write(**remote(world))), "--yes", **bare.environ)
+    assert (done.returncode, world.charges()) == (5, [])
+    assert "nothing starts there: ActorDiedError: " in done.stderr
 
 
 def test_links_and_tasks_to_poll_are_seen_through_by_who_bought(world: World, ours: Cluster) -> None:

@@ -24,6 +24,7 @@ from batchgen.crew import Lost
 from batchgen.errors import UsageError
 from batchgen.hand import ORDERS_MOST, Greeting, Hand
 from batchgen.receipt import Order, Terms, Told
+from batchgen.text import clean
 
 NAMESPACE = "batchgen"
 IDLE = 900.0  # seconds after which an actor that nobody asks ends itself
@@ -142,7 +143,7 @@ class Node:
         """Where there is no such actor any more, the node is asked for a new one."""
         gone = self._ray.exceptions.RayActorError, self._ray.exceptions.ActorUnschedulableError
         self.dismissed = self.dismissed or isinstance(error, gone)
-        return Lost(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+        return Lost(f"{type(error).__name__}: {clean((str(error).strip().splitlines() or [''])[-1])}")
 
     async def _answer(self, asked: Any) -> Any:
         """Not by awaiting it: with a Ray client, to be cancelled at that breaks the connection."""
@@ -216,10 +217,10 @@ class Nodes:
 
 
 def _leaving(ray: Any) -> set[str]:
-    """Nodes that were told to end, and may finish what they are at."""
+    """Nodes that were told to end, and may finish what they are at; a Ray client is not told of any."""
     try:
         return set(ray._private.state.state.get_draining_nodes())
-    except AttributeError:  # nobody promised that it stays
+    except (AttributeError, ray.exceptions.RaySystemError):  # nobody promised that it stays
         return set()
 
 
