@@ -18,7 +18,7 @@ from batchgen import __version__, disk, receipt, settle
 from batchgen.attempt import Bench, Send, check_room, headers, perform
 from batchgen.client import Access, Client
 from batchgen.dialects import DIALECTS
-from batchgen.errors import Pending, ProviderError, StorageError, Unknown, Unserved, UsageError
+from batchgen.errors import Pending, ProviderError, StorageError, Unknown, Unsent, Unserved, UsageError
 from batchgen.finisher import Finisher
 from batchgen.keys import authorization
 from batchgen.limits import backoff
@@ -26,7 +26,7 @@ from batchgen.pour import Sink
 from batchgen.receipt import Order, Receipt, Terms, Told, Trouble
 from batchgen.redact import redact
 from batchgen.spool import Spool
-from batchgen.store import Store, opened
+from batchgen.store import MARK, Store, opened
 from batchgen.task import Attempt, Input, Kind
 from batchgen.text import clean
 from batchgen.wire import Outcome, Reply, Request
@@ -125,6 +125,8 @@ class Hand:
         found = Greeting(__version__, platform.node(), clock(), self._room)
         try:
             places = [await self._place(each) for each in terms]
+            for place in places:
+                await anyio.to_thread.run_sync(_recognize, place)
         except (UsageError, StorageError) as error:
             return replace(found, trouble=str(error))
         return replace(found, accounts={place.terms.lane: place.access.account for place in places})
@@ -137,11 +139,20 @@ class Hand:
             place = await self._place(order.terms)
             hearing = Hearing(attempt, place)
             made = await self._made(order, place, hearing)
-            await persist(partial(receipt.put, place.receipts, made))
+            await self._keep(made, place)
             self._spool.discard(attempt.id)
             return Told(made, hearing.reply)
         finally:
             self._held.discard(attempt.id)
+
+    async def _keep(self, made: Receipt, place: Place) -> None:
+        """What never left is told without a receipt where that cannot be kept: it may be why."""
+        unsent = made.trouble and isinstance(made.trouble.error(), Unsent)
+        try:
+            await persist(partial(receipt.put, place.receipts, made), 0.0 if unsent else KEEPS)
+        except StorageError:
+            if not unsent:
+                raise
 
     async def _place(self, terms: Terms) -> Place:
         known = next((each for each in self._places if each.terms == terms), None)
@@ -206,6 +217,13 @@ class Hand:
             await anyio.sleep(backoff(tries, None, self._chance))
 
 
+def _recognize(place: Place) -> None:
+    """A folder that is not mounted here, or another one of that name, would swallow what is paid for. Blocks."""
+    with disk.storage("output.store there"):
+        if place.store.read(MARK) != place.terms.mark.encode():
+            raise UsageError(f"{place.terms.store} is another place there than here")
+
+
 def _at_hand(attempt: Attempt, place: Place, open_: int) -> Attempt:
     """With its files to edit, out of the store, by the hash of what is in them. Unserved where that or room for what
     so many attempts may bring cannot be had. Blocks."""
@@ -226,9 +244,9 @@ def _fetched(each: Input, place: Place) -> Input:
     return replace(each, ref=each.sha256)
 
 
-async def persist(step: Callable[[], None]) -> None:
+async def persist(step: Callable[[], None], patience: float = KEEPS) -> None:
     """Try to store something, for a quarter of an hour."""
-    until, tries = anyio.current_time() + KEEPS, 0
+    until, tries = anyio.current_time() + patience, 0
     while True:
         try:
             return await anyio.to_thread.run_sync(step)

@@ -30,13 +30,15 @@ log = logging.getLogger("batchgen")
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a lane's attempts are made by: its provider, seconds for an exchange, where images and receipts go."""
+    """What a lane's attempts are made by: its provider, seconds for an exchange, where images and receipts go, and
+    what says there that it is that very place."""
 
     lane: str
     provider: Provider
     timeout: float
     partials: bool
     store: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from batchgen.purse import Purse
 from batchgen.receipt import Order, Terms, Told
 from batchgen.settle import Policy
 from batchgen.spool import Spool
-from batchgen.store import opened
+from batchgen.store import claim, opened
 from batchgen.task import Attempt, Operation, Task, Variant
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,8 @@ class Near:
             (world.folder / room).mkdir()
         self.store = opened((world.folder / "store").as_uri())
         provider = replace(catalog.provider("openai", {}), base_url=world.sandbox.url, api_key_env=KEY_ENV)
-        self.terms = Terms("pretend", provider, 20.0, False, (world.folder / "store").as_uri())
+        self.terms = Terms("pretend", provider, 20.0, False, (world.folder / "store").as_uri(), "ours")
+        claim(self.store, b"ours")
         self.hand = Hand(world.folder / "hand", {KEY_ENV: KEY})
         self.awake = anyio.Event()
         self.awake.set()
@@ -116,6 +117,26 @@ async def test_an_order_that_comes_too_late_is_not_begun_and_its_receipt_says_so
     assert (told.receipt.trouble and told.receipt.trouble.code) == "overdue"
     assert isinstance(told.receipt.trouble.error(), Unsent) if told.receipt.trouble else False
     assert (near.receipts, world.charges()) == (["attempt-1"], [])
+
+
+@pytest.mark.parametrize("there", ["nothing", "another"])
+async def test_who_does_not_see_the_store_of_the_run_says_so_and_buys_nothing(
+    there: str, world: World, near: Near
+) -> None:
+    if there == "another":
+        (world.folder / there / "receipts").mkdir(parents=True)
+        claim(opened((world.folder / there).as_uri()), b"theirs")
+    terms = replace(near.terms, store=(world.folder / there).as_uri())
+    says = {"nothing": "No such file", "another": "is another place there than here"}[there]
+    assert says in (await near.hand.greet([terms])).trouble
+
+
+async def test_an_order_for_which_the_store_has_gone_is_not_begun_and_told_at_once(world: World, near: Near) -> None:
+    await near.hand.greet([near.terms])
+    (world.folder / "store").rename(world.folder / "away")
+    with anyio.fail_after(5):
+        told = await near.hand.carry_out(Order(attempt(), near.terms, clock() + 5))
+    assert (told.receipt.trouble and told.receipt.trouble.code, world.charges()) == ("storage", [])
 
 
 async def test_a_receipt_that_comes_soon_after_its_attempt_was_given_up_is_kept(

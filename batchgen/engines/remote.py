@@ -32,7 +32,8 @@ async def manned(
         yield None
         return
     accounts = {lane.name: lane.account for lane in lanes}
-    terms = [Terms(lane.name, lane.provider, lane.bench.patience, manifest.partials, job.store) for lane in lanes]
+    rest = manifest.partials, job.store, job.mark
+    terms = [Terms(lane.name, lane.provider, lane.bench.patience, *rest) for lane in lanes]
     async with AsyncExitStack() as stack:
         nodes = await stack.enter_async_context(ray.joined(address, f"{job.name}-{job.mark}")) if address else None
         rooms = RECEIPTS, INPUTS
