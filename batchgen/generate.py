@@ -38,7 +38,8 @@ from batchgen.wire import Outcome, Reply
 
 ANSWERED = (AttemptState.PAID, AttemptState.UNUSABLE)  # a clear no says nothing of how long an image takes
 PROBES_MOST = 30  # of one task, that use up no try: afterwards it may be the task that is to blame
-STAFF = 0.2  # seconds between two looks for somebody who makes an attempt
+STAFF = 0.2  # seconds between two looks for somebody who makes an attempt, at least
+LOOKS, FINDS = 500, 100  # a second, of all who wait for a worker, and of all who look into the store for a receipt
 Listener = Callable[[Task, Settlement], None]
 
 
@@ -131,7 +132,8 @@ class Errand:
                 crew.check()
             except Blocked as error:
                 lane.block(error)
-            await lane.pause(self._task.key, STAFF, f"waiting for {why}")
+            pause = max(STAFF, len(lane.waiting) / LOOKS)
+            await lane.pause(self._task.key, pause, f"waiting for {why}")
 
     async def _begin(self) -> Attempt:
         """Its turn has come; Again where others took the room under the caps meanwhile."""
@@ -196,15 +198,16 @@ class Errand:
 
     async def _told(self, attempt: Attempt, slot: Slot, buy: bool) -> Outcome:
         """Have it made elsewhere, or hear what became of it there."""
-        crew, sent = self._means.crew, anyio.current_time()
+        crew, lane, sent = self._means.crew, self._means.lane, anyio.current_time()
         assert crew
         told = await crew.perform(attempt) if buy else None
         while told is None:
             told = await crew.collect(attempt)
             if told is None:
-                await self._means.lane.pause(self._task.key, STAFF, "waiting for who is at it", buys=False)
+                pause = max(STAFF, len(lane.waiting) / FINDS)
+                await lane.pause(self._task.key, pause, "waiting for who is at it", buys=False)
         if told.heard:
-            self._means.lane.heard(told.heard, slot, sent)
+            lane.heard(told.heard, slot, sent)
         if told.receipt.handle:
             await self._accepted(told.receipt.handle)
         return told.receipt.result()

@@ -1,6 +1,7 @@
 """A hand on another machine, without a cluster between: what it makes, what it does not begin, who is given up."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,28 +140,55 @@ async def test_an_order_for_which_the_store_has_gone_is_not_begun_and_told_at_on
     assert (told.receipt.trouble and told.receipt.trouble.code, world.charges()) == ("storage", [])
 
 
+@asynccontextmanager
+async def buying(near: Near, team: Crew, folder: Path, count: int) -> AsyncIterator[tuple[Buyer, list[Task]]]:
+    """A buyer by that crew, and so many tasks."""
+    one, spool = near.terms.provider, Spool(folder)
+    bench = Bench(one, openai, spool, near.store.below(receipt.IMAGES), Finisher(spool, 2))
+    ledger.create(folder / "ledger.db", "otters", "", "otters.yaml")
+    async with (
+        ledger.open_for_writing(folder / "ledger.db") as books,
+        Lane(one, bench, Access.of(one, {}, 20.0, folder), 1) as lane,
+    ):
+        purse = Purse({"pretend": one}, Cap(None), Cap(None), Cap(None))
+        await books.wanted().add([attempt(number).task for number in range(count)])
+        tasks = await books.claim("pretend", count)
+        yield Buyer(books, lane, purse, Policy(1, False), lambda *_: None, receipt.ENGINE, crew=team), tasks
+
+
+class Asked(Crew):
+    """Counts how often it is asked whether anybody is there."""
+
+    times = 0
+
+    @property
+    def lacking(self) -> str:
+        self.times += 1
+        return super().lacking
+
+
+async def test_a_thousand_who_wait_for_a_worker_do_not_keep_the_machine_busy(world: World, near: Near) -> None:
+    team = Asked(near.store, [near.terms], {}, Path())
+    async with buying(near, team, world.folder, 1000) as (buyer, tasks), anyio.create_task_group() as group:
+        for task in tasks:
+            group.start_soon(buyer.generate, task)
+        await anyio.sleep(3)
+        group.cancel_scope.cancel()
+    assert 1000 <= team.times < 6000
+
+
 async def test_a_receipt_that_comes_soon_after_its_attempt_was_given_up_is_kept(
     world: World, near: Near, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in {"BEAT": 0.05, "LOOK": 0.3, "SILENCE": 1.0}.items():
         monkeypatch.setattr(crew, name, seconds)
     near.terms = replace(near.terms, lane="openai")
-    team, one, spool = await near.crew(), near.terms.provider, Spool(world.folder)
-    bench = Bench(one, openai, spool, near.store.below(receipt.IMAGES), Finisher(spool, 2))
-    ledger.create(world.folder / "ledger.db", "otters", "", "otters.yaml")
-    async with (
-        ledger.open_for_writing(world.folder / "ledger.db") as books,
-        Lane(one, bench, Access.of(one, {}, 20.0, world.folder), 1) as lane,
-        team.at_work(),
-    ):
+    team = await near.crew()
+    async with buying(near, team, world.folder, 1) as (buyer, (task,)), team.at_work():
         await staffed(team)
         near.awake = anyio.Event()
-        purse = Purse({"pretend": one}, Cap(None), Cap(None), Cap(None))
-        buyer = Buyer(books, lane, purse, Policy(1, False), lambda *_: None, receipt.ENGINE, crew=team)
-        await books.wanted().add([attempt().task])
-        (task,) = await books.claim("pretend", 1)
         await buyer.generate(task)
-        assert (await books.losses.given_up(LOST))[0].id == near.given[0].attempt.id
+        assert (await buyer.ledger.losses.given_up(LOST))[0].id == near.given[0].attempt.id
         await near.hand.carry_out(near.given[0])
         await anyio.sleep(3 * crew.LOOK)
         assert near.receipts == [near.given[0].attempt.id]
