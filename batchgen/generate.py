@@ -86,7 +86,9 @@ class Errand:
         """What the attempt came to by its receipt, and to no re-send that would cost anything."""
         assert self.attempt
         try:
-            return self._heard(self.attempt, found.result(), None)[0]
+            settled = self._heard(self.attempt, found.result(), None)[0]
+            self._means.purse.allowance.settle(settled.allowance, 0)
+            return replace(settled, task=TaskState.HELD, allowance=0) if settled.allowance else settled
         except ProviderError as error:
             policy = replace(self._means.policy, resend_unknown=False)
             return self._requeued(settle.failure(Case(self.attempt, self._tries, policy, Cap(0)), error))

@@ -17,15 +17,17 @@ from batchgen.crew import LOST, Crew
 from batchgen.dialects import openai
 from batchgen.errors import Unknown, Unsent
 from batchgen.finisher import Finisher
+from batchgen.generate import Errand
 from batchgen.hand import Greeting, Hand, clock
 from batchgen.lane import Lane
 from batchgen.limits import Cap
 from batchgen.purse import Purse
-from batchgen.receipt import Order, Terms, Told
+from batchgen.receipt import Order, Receipt, Terms, Told
 from batchgen.settle import Policy
 from batchgen.spool import Spool
 from batchgen.store import claim, opened
-from batchgen.task import Attempt, Operation, Task, Variant
+from batchgen.task import Attempt, AttemptState, Image, ImageState, Operation, Task, TaskState, Variant
+from batchgen.wire import Outcome
 
 pytestmark = pytest.mark.anyio
 VARIANT = Variant("pretend", "gpt-image-2", Operation.GENERATE, (("quality", "low"), ("size", "1024x1024")), ())
@@ -192,6 +194,16 @@ async def test_a_receipt_that_comes_soon_after_its_attempt_was_given_up_is_kept(
         await near.hand.carry_out(near.given[0])
         await anyio.sleep(3 * crew.LOOK)
         assert near.receipts == [near.given[0].attempt.id]
+
+
+async def test_what_came_late_and_broken_is_bought_again_by_nobody_but_a_person(world: World, near: Near) -> None:
+    broken = Image(0, ImageState.BROKEN, note="half of it")
+    async with buying(near, Asked(near.store, [near.terms], {}, Path()), world.folder, 1) as (buyer, (task,)):
+        late = Receipt("late", Outcome((broken,), None, 200, "req-1"))
+        buyer = replace(buyer, policy=Policy(4, True))
+        settled = Errand(buyer, task, Attempt("late", task, "purchase", "pretend", 1)).judge(late)
+    assert (settled.attempt, settled.task) == (AttemptState.UNUSABLE, TaskState.HELD)
+    assert (settled.allowance, buyer.purse.allowance.used) == (0, 0)
 
 
 async def test_who_falls_silent_gets_no_more_and_begins_nothing_when_it_is_back(
