@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from batchgen import __version__, inputs, receipt
 from batchgen.errors import Blocked, StorageError, Unknown, Unsent, Unserved
-from batchgen.hand import KEEPS, Greeting
+from batchgen.hand import KEEPS, Greeting, clock
 from batchgen.receipt import SOON, Order, Receipt, Terms, Told
 from batchgen.store import Store
 from batchgen.task import Attempt, Input, Kind
@@ -200,7 +200,7 @@ class Crew:
                 self._refused[caller.name] = f"{caller.name}: nothing starts there: {error}"
             raise
         self._dying.pop(caller.name, None)
-        worker = Worker(caller, greeting.room, greeting.clock - time.monotonic())
+        worker = Worker(caller, greeting.room, greeting.clock - clock())
         await self._ask(worker)
         if trouble := self._trouble(greeting):
             log.warning("%s is not used: %s", caller.name, trouble)
@@ -276,11 +276,10 @@ class Crew:
             raise Unserved("the last worker has gone", code="no_worker")
         told, why = None, f"silent for {SILENCE:g} s, or not at it any more"
         with anyio.CancelScope() as scope:
-            now = time.monotonic()
-            worker.away[attempt.id] = Away(now, scope)
+            worker.away[attempt.id] = Away(time.monotonic(), scope)
             try:
                 told = await worker.caller.carry_out(
-                    Order(attempt, self._terms[attempt.lane], now + worker.ahead + SOON)
+                    Order(attempt, self._terms[attempt.lane], clock() + worker.ahead + SOON)
                 )
             except Lost as error:
                 why = str(error)
