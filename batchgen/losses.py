@@ -34,7 +34,7 @@ class Losses:
 
         def work(db: sqlite3.Connection) -> list[Attempt]:
             rows = db.execute(
-                "SELECT id, task, purchase, lane, cost_high, '', sent_at, sent_at, '', engine FROM attempts"
+                "SELECT id, task, purchase, lane, cost_high, '', sent_at, sent_at, engine FROM attempts"
                 " WHERE state = 'unknown' AND code = ? AND images > 0 ORDER BY seq",
                 (code,),
             ).fetchall()
